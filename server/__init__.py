@@ -1,0 +1,6 @@
+"""The processes around the engine, one command each: see `server/cli.py`.
+
+Imports point one way: `store` and `catalog` may import `adcore`; `delivery`, `ledger`, `pacing`
+and `console` import those and never each other; `cli` imports all. `tests/test_tidy.py` checks
+the arrows.
+"""
