@@ -1,0 +1,54 @@
+# From matching rows to winners: groups, weighted draws, labels, ads and clear prices.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+
+from adcore.limits cimport (
+    BLOCKED_MAX, PLACEMENTS_MAX, REQUEST_FEATURES_MAX, REQUEST_VALUES_MAX, WINNERS_MAX,
+)
+from adcore.matching cimport Matcher
+from adcore.tables cimport Tables
+
+cdef struct Number:
+    uint32_t key
+    double value
+
+# A request as the kernels see it. The placement's own features and numbers follow the request's.
+cdef struct Context:
+    uint32_t features[REQUEST_FEATURES_MAX]
+    uint32_t feature_count
+    Number numbers[REQUEST_VALUES_MAX]
+    uint32_t number_count
+    uint32_t key_value_count    # values of all keys, of which some are numbers
+    int64_t blocked[BLOCKED_MAX]
+    uint32_t blocked_count
+    int64_t ad_types[REQUEST_VALUES_MAX]
+    uint32_t ad_type_count
+    int64_t floor_micros
+    uint32_t wanted
+    uint32_t placement
+    uint64_t draw
+
+cdef struct Winner:
+    uint32_t rank
+    uint32_t ad
+    int64_t clear_price_micros
+
+# Everything that one select changes; one an Index, because a request must not allocate.
+cdef struct Choice:
+    const Tables* tables
+    Context context
+    Matcher matcher
+    Winner winners[PLACEMENTS_MAX * WINNERS_MAX]
+    uint32_t winner_count       # of the request
+    uint8_t* labels_taken       # per label: did a winner of the request take it?
+    uint32_t* candidates        # ranks in the running within the open group, in line order
+    uint32_t candidate_count
+    uint64_t candidate_weight
+    uint32_t winner_first       # of this placement
+    uint32_t pending            # the winner whose price waits for the next best line, or NO_WINNER
+    uint32_t group              # the open group, or NO_GROUP
+    uint32_t rank               # the last rank that was settled, so that its other rows are skipped
+    uint32_t row_skip           # rows before this one can't win any more
+
+cdef void _fill(Choice* choice) noexcept nogil
+cdef void _forget_labels(Choice* choice) noexcept nogil

@@ -1,0 +1,54 @@
+from typing import final
+
+from typing_extensions import Buffer
+
+from adcore.live import Live
+from adcore.request import Request
+
+@final
+class Win:
+    """A line item that won a placement, with the ad to show and the price to pay."""
+
+    line: int
+    """Position in `catalog.line_items`."""
+    ad: int
+    """Running number over `for line in line_items: for ad in line.ads`."""
+    line_item_id: int
+    creative_id: int
+    priority: int
+    ecpm_micros: int
+    clear_price_micros: int
+    """In the unit of the line item's rate."""
+
+    def __init__(self) -> None: ...
+
+@final
+class Index:
+    """A compiled catalog, immutable. It answers one request at a time, with the GIL held."""
+
+    def __new__(cls, buffer: Buffer) -> Index: ...
+    @staticmethod
+    def attach(buffer: Buffer) -> Index:
+        """Use a compiled catalog where it lies, such as a read-only mmap; the Index keeps it alive.
+
+        ValueError if it is corrupt, of another format version, writable, or not aligned to 8 bytes.
+        """
+    @property
+    def buffer(self) -> memoryview:
+        """The compiled catalog: written to a file, another process can attach to it."""
+    @property
+    def nbytes(self) -> int: ...
+    @property
+    def line_count(self) -> int: ...
+    @property
+    def row_count(self) -> int: ...
+    @property
+    def ad_count(self) -> int: ...
+    def live(self, now_s: int) -> Live:
+        """Work out which rows may serve at this second."""
+    def select(self, request: Request, live: Live, draw: int) -> list[list[Win]]:
+        """Give the winners of each placement, in order; `draw` is any number of 64 bits.
+
+        TypeError for a wrong type in the request, ValueError for a number or a list out of bounds,
+        or for a `live` of another Index.
+        """

@@ -1,0 +1,190 @@
+"""`Index`: a compiled catalog in memory, and the one way to ask it for winners."""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+from adcore.choosing cimport Choice, Winner, _fill, _forget_labels
+from adcore.limits cimport PLACEMENTS_MAX, REQUEST_FEATURES_MAX
+from adcore.live cimport Live, live_at
+from adcore.matching cimport Cursor, _plan
+from adcore.reading cimport read_placement, read_request
+from adcore.tables cimport ADS, LINES, ZONES, Line, Tables, _check, _open
+
+from adcore.request import Placement, Request
+from adcore.zones import zone_names
+
+
+@cython.final
+@cython.auto_pickle(False)
+@cython.freelist(64)
+cdef class Win:
+    """A line item that won a placement, with the ad to show and the price to pay."""
+
+    cdef readonly uint32_t line
+    cdef readonly uint32_t ad
+    cdef readonly int64_t line_item_id
+    cdef readonly int64_t creative_id
+    cdef readonly uint32_t priority
+    cdef readonly int64_t ecpm_micros
+    cdef readonly int64_t clear_price_micros
+
+    def __init__(self):
+        raise TypeError("made by Index.select")
+
+    def __repr__(self):
+        return (
+            f"<Win line={self.line} ad={self.ad} line_item_id={self.line_item_id}"
+            f" creative_id={self.creative_id} priority={self.priority}"
+            f" ecpm_micros={self.ecpm_micros} clear_price_micros={self.clear_price_micros}>"
+        )
+
+
+@cython.final
+@cython.auto_pickle(False)
+cdef class Index:
+    """An immutable view of a compiled catalog, and the scratch of one request.
+
+    The scratch keeps `select` from allocating, and is why one Index answers one request at a time:
+    the GIL is held throughout, and a call from within a call is refused.
+    """
+
+    cdef Py_buffer view
+    cdef Tables tables
+    cdef Choice* choice
+    cdef bint busy
+
+    def __cinit__(self, buffer not None):
+        cdef const char* fault
+        PyObject_GetBuffer(buffer, &self.view, PyBUF_SIMPLE)
+        if not self.view.readonly:
+            raise ValueError("compiled catalog: the buffer must be read-only")
+        with nogil:
+            fault = _open(&self.tables, <const uint8_t*> self.view.buf, self.view.len)
+            if fault == NULL:
+                fault = _check(&self.tables)
+        if fault != NULL:
+            raise ValueError(f"compiled catalog: {fault.decode()}")
+        self._check_zones()
+        self._allocate()
+
+    cdef int _check_zones(self) except -1:
+        cdef bytes names = self.tables.zones[:self.tables.counts[ZONES]]
+        if not zone_names().issuperset(filter(None, names.decode("ascii", "replace").split("\n"))):
+            raise ValueError("compiled catalog: an unknown time zone")
+        return 0
+
+    cdef int _allocate(self) except -1:
+        cdef Choice* choice = <Choice*> PyMem_Calloc(1, sizeof(Choice))
+        if choice == NULL:
+            raise MemoryError
+        self.choice = choice
+        choice.tables = &self.tables
+        choice.labels_taken = <uint8_t*> PyMem_Calloc(self.tables.header.label_count + 1, 1)
+        choice.candidates = <uint32_t*> PyMem_Malloc(
+            (self.tables.counts[LINES] + 1) * sizeof(uint32_t))
+        choice.matcher.cursors = <Cursor*> PyMem_Malloc(
+            <size_t> REQUEST_FEATURES_MAX * (self.tables.posting_count_max + 1) * sizeof(Cursor))
+        if choice.labels_taken == NULL or choice.candidates == NULL \
+                or choice.matcher.cursors == NULL:
+            raise MemoryError
+        return 0
+
+    def __dealloc__(self):
+        if self.choice != NULL:
+            PyMem_Free(self.choice.labels_taken)
+            PyMem_Free(self.choice.candidates)
+            PyMem_Free(self.choice.matcher.cursors)
+            PyMem_Free(self.choice)
+        PyBuffer_Release(&self.view)
+
+    @staticmethod
+    def attach(buffer):
+        return Index(buffer)
+
+    @property
+    def buffer(self):
+        return memoryview(<object> self.view.obj)
+
+    @property
+    def nbytes(self):
+        return self.view.len
+
+    @property
+    def line_count(self):
+        return self.tables.counts[LINES]
+
+    @property
+    def row_count(self):
+        return self.tables.row_count
+
+    @property
+    def ad_count(self):
+        return self.tables.counts[ADS]
+
+    def live(self, int64_t now_s):
+        return live_at(self, &self.tables, now_s)
+
+    def select(self, request not None, Live live not None, uint64_t draw):
+        cdef list answers
+        if not isinstance(request, Request):
+            raise TypeError("request: not a Request")
+        if live.index is not self:
+            raise ValueError("live: of another Index")
+        if self.busy:
+            raise RuntimeError("select called from within select")
+        placements = request.placements
+        if not isinstance(placements, list):
+            raise TypeError("placements: not a list")
+        if len(<list> placements) > PLACEMENTS_MAX:
+            raise ValueError(f"placements: more than {PLACEMENTS_MAX}")
+        # Lists are made before the scratch is touched: making one may run the garbage collector,
+        # and with it anybody's code.
+        answers = [[] for _ in <list> placements]
+        self.busy = True
+        try:
+            self._select(request, <list> placements, live, draw, answers)
+        finally:
+            _forget_labels(self.choice)
+            self.busy = False
+        return answers
+
+    cdef int _select(
+        self, object request, list placements, Live live, uint64_t draw, list answers
+    ) except -1:
+        cdef Choice* choice = self.choice
+        cdef uint32_t feature_count, number_count, key_value_count, number, winner
+        choice.context.draw = draw
+        read_request(&choice.context, &self.tables, request)
+        feature_count = choice.context.feature_count
+        number_count = choice.context.number_count
+        key_value_count = choice.context.key_value_count
+        for number in range(<uint32_t> len(answers)):
+            placement = placements[number]
+            if not isinstance(placement, Placement):
+                raise TypeError("placements: not a Placement")
+            choice.context.feature_count = feature_count
+            choice.context.number_count = number_count
+            choice.context.key_value_count = key_value_count
+            choice.context.placement = number
+            read_placement(&choice.context, &self.tables, placement, request)
+            with nogil:
+                _plan(&choice.matcher, &self.tables, live.bitmap,
+                      choice.context.features, choice.context.feature_count)
+                _fill(choice)
+            for winner in range(choice.winner_first, choice.winner_count):
+                (<list> answers[number]).append(self._win(&choice.winners[winner]))
+        return 0
+
+    cdef Win _win(self, const Winner* winner):
+        cdef const Line* line = &self.tables.lines[winner.rank]
+        cdef Win win = Win.__new__(Win)
+        win.line = line.line
+        win.ad = winner.ad
+        win.line_item_id = line.line_item_id
+        win.creative_id = self.tables.ads[winner.ad].creative_id
+        win.priority = line.priority
+        win.ecpm_micros = line.ecpm_micros
+        win.clear_price_micros = winner.clear_price_micros
+        return win

@@ -1,0 +1,1 @@
+"""The engine's bounds, each with its reason: see limits.pxd, which is their one definition."""

@@ -1,0 +1,180 @@
+# The compiled catalog as it lies in memory: one buffer, offsets instead of pointers, little-endian.
+#
+#   header | directory: (offset, bytes) of every section | sections, each on a cache line
+#
+# layout.py writes what is declared here, and `_open` with `_check` are the door: after them every
+# number that the kernels use as an index is known to be in bounds, so the kernels check nothing.
+
+from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+
+cpdef enum:
+    # Raised when the meaning of any section changes: a worker must not read another version's file.
+    FORMAT_VERSION = 1
+    MAGIC = 0x4443414B  # any number that no other file starts with
+    SECTION_ALIGN = 64  # a cache line, so that a block of 512 rows of a bitmap is exactly one
+    BLOCK_ROWS = 512
+    BLOCK_WORDS = 8
+    # A rate of so many ppm turns an eCPM into itself; 0 says that the line pays its own price.
+    PPM_CPM = 1000
+
+cdef enum:
+    # The largest price (10^15) times the largest ppm (10^6) // 1000: eCPM + 1 can't overflow.
+    ECPM_MAX = 1_000_000_000_000_000_000
+
+cpdef enum:
+    LINES = 0        # Line per rank
+    SERVICES = 1     # Service per rank
+    GROUPS = 2       # Group
+    ROW_RANKS = 3    # uint32 per row, never falling: the rows of a line are adjacent
+    ADS = 4          # Ad, in ad-number order
+    LABELS = 5       # uint32 label numbers of lines
+    SCHEDULES = 6    # Schedule
+    ZONES = 7        # time zone names joined by "\n"
+    COLUMNS = 8      # Column
+    BITMAPS = 9      # row_words words each; the first are the columns' bases
+    POSTINGS = 10    # Posting
+    POSTING_ROWS = 11  # uint32, rising within a posting
+    FEATURES = 12    # Feature
+    TEXTS = 13       # bytes of all features
+    SLOTS = 14       # Slot, a power of two of them
+    RANGE_FIRSTS = 15  # uint32 per row and one more; empty without ranges
+    RANGES = 16      # Range
+    SECTION_COUNT = 17
+
+# Spaces of features below KEY_SPACE_FIRST: the dimensions, and the names of keys. A key-value's
+# space is KEY_SPACE_FIRST plus the feature number of its key.
+cpdef enum:
+    SPACE_SITE = 0
+    SPACE_ZONE = 1
+    SPACE_PLACEMENT = 2
+    SPACE_AD_TYPE = 3
+    SPACE_COUNTRY = 4
+    SPACE_REGION = 5
+    SPACE_METRO = 6
+    SPACE_CITY = 7
+    SPACE_DEVICE = 8
+    SPACE_OS = 9
+    SPACE_BROWSER = 10
+    SPACE_LANGUAGE = 11
+    SPACE_DOMAIN = 12
+    SPACE_CONNECTION = 13
+    SPACE_KEYWORD = 14
+    SPACE_CATEGORY = 15
+    SPACE_SEGMENT = 16
+    SPACE_KEY = 17
+    KEY_SPACE_FIRST = 18
+
+cdef struct Header:
+    uint32_t magic
+    uint32_t version
+    uint64_t bytes
+    uint32_t section_count
+    uint32_t row_count
+    uint32_t label_count
+    uint32_t second_price
+
+cdef struct Section:
+    uint64_t offset
+    uint64_t bytes
+
+# A line item; its rank is its place by (priority, eCPM of an auction falling, line).
+cdef struct Line:
+    int64_t line_item_id
+    int64_t ecpm_micros
+    int64_t price_micros
+    uint32_t ppm        # clear price = clear eCPM x 1000 / ppm; 0: its own price
+    uint32_t weight
+    uint32_t line
+    uint32_t group
+    uint32_t ad_first
+    uint32_t ad_count
+    uint32_t label_first
+    uint32_t label_count
+    uint32_t priority
+    uint32_t reserved
+
+# When a rank may serve. A paused line item has an empty flight.
+cdef struct Service:
+    int64_t start_s
+    int64_t end_s       # exclusive
+    uint32_t schedule
+    uint32_t reserved
+
+# A run of rows that one draw decides.
+cdef struct Group:
+    uint32_t row_end
+    uint32_t tier_row_end   # of all groups of this priority
+    uint32_t lottery
+    uint32_t reserved
+
+cdef struct Ad:
+    int64_t creative_id
+    int64_t ad_type_id
+    uint32_t weight
+    uint32_t reserved
+
+# Bit h of hours is hour h of the week, from Monday 00:00 in the zone.
+cdef struct Schedule:
+    uint64_t hours[3]
+    uint32_t zone
+    uint32_t reserved
+
+# At most one predicate of each row. Bit `row` of its base: does the row pass a request that none of
+# the predicate's values is in? A value that is in the request turns the bit over.
+cdef struct Column:
+    uint32_t space
+    uint32_t base_count     # rows that pass by their base bit: an estimate of selectivity only
+
+# The rows of one column that name one feature: a bitmap (the base with their bits turned over) or a
+# list.
+cdef struct Posting:
+    uint64_t row_first
+    uint32_t row_count
+    uint32_t column
+    uint32_t bitmap         # 0: a list
+    uint32_t reserved
+
+cdef struct Feature:
+    uint32_t text_first
+    uint32_t text_bytes
+    uint32_t posting_first
+    uint32_t posting_count
+    uint32_t space
+
+cdef struct Slot:
+    uint32_t tag            # upper half of the hash
+    uint32_t feature_after  # feature number + 1; 0: free
+
+cdef struct Range:
+    double at_least
+    double below
+    uint32_t key            # feature number of the key
+    uint32_t negated
+
+cdef struct Tables:
+    const Header* header
+    const Line* lines
+    const Service* services
+    const Group* groups
+    const uint32_t* row_ranks
+    const Ad* ads
+    const uint32_t* labels
+    const Schedule* schedules
+    const uint8_t* zones
+    const Column* columns
+    const uint64_t* bitmaps
+    const Posting* postings
+    const uint32_t* posting_rows
+    const Feature* features
+    const uint8_t* texts
+    const Slot* slots
+    const uint32_t* range_firsts
+    const Range* ranges
+    uint32_t counts[SECTION_COUNT]
+    uint32_t row_count
+    uint32_t row_words      # of a bitmap: a multiple of BLOCK_WORDS
+    uint32_t posting_count_max  # of one feature
+
+# NULL, or what is wrong with the buffer as a C string.
+cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexcept nogil
+cdef const char* _check(Tables* tables) noexcept nogil
