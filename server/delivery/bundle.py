@@ -1,0 +1,171 @@
+"""The snapshot file: what the loader writes and every worker of the server maps.
+
+    ┌────────┬───────────┬──────────────┬─────────┬────────────┬───────────┬───────────┐
+    │ magic  │ head size │ head         │ index   │ ads        │ clicks    │ names     │
+    │ 8 B    │ u64       │ msgpack Head │ adcore  │ AdTemplate │ click URL │ JSON      │
+    └────────┴───────────┴──────────────┴─────────┴────────────┴───────────┴───────────┘
+
+Sections start on 64 bytes. `ads` and `clicks` are tables: a count, n + 1 offsets (u64), then
+the records. An ad is found by its number; a click URL by creative id, in a sorted column of ids
+of its own. Nothing is decoded when a worker opens the file, so that a swap costs it little
+however large the catalog is. The file is private to one machine: numbers have its byte order.
+"""
+
+import mmap
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from adcore import Catalog, Index
+from adcore import compile as compile_index
+from server.delivery.render import AdTemplate, Renderer
+from server.errors import SnapshotError
+
+MAGIC: Final = b"adcore\x00\x01"
+_ALIGNMENT: Final = 64  # a cache line: the index relies on it
+_HEAD_BYTES_MAX: Final = 1 << 16
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode_ad = msgspec.msgpack.Decoder(AdTemplate).decode
+
+
+class Head(Struct, frozen=True, kw_only=True):
+    generation: int
+    line_items: int
+    built_at_s: int
+    sections: dict[str, tuple[int, int]]  # name -> offset from the end of the head, size in bytes
+
+
+def write(path: Path, catalog: Catalog, base_url: str, head: Head) -> None:
+    """Builds the file beside `path` and renames it, so that a reader never sees half of one.
+
+    Raises `adcore.layout.LayoutError` for a catalog that the engine can't take.
+    """
+    renderer = Renderer(catalog, base_url)
+    clicks = {creative.id: creative.click_url for creative in catalog.creatives}
+    creative_ids = array("Q", sorted(clicks))
+    sections: dict[str, bytes | memoryview] = {
+        "index": compile_index(catalog).buffer,
+        "ads": _table(
+            _encode(renderer.template(line_item, ad.creative_id))
+            for line_item in catalog.line_items
+            for ad in line_item.ads
+        ),
+        "creative_ids": creative_ids.tobytes(),
+        "clicks": _table(clicks[creative_id].encode() for creative_id in creative_ids),
+        "names": msgspec.json.encode(_names(catalog)),
+    }
+    offset = 0
+    placed = {}
+    for name, section in sections.items():
+        placed[name] = (offset, len(section))
+        offset = _aligned(offset + len(section))
+    encoded = _encode(msgspec.structs.replace(head, sections=placed))
+    temporary = path.with_suffix(".tmp")
+    with temporary.open("wb") as file:
+        file.write(MAGIC + len(encoded).to_bytes(8, "little") + encoded)
+        start = _aligned(file.tell())
+        for name, section in sections.items():
+            file.seek(start + placed[name][0])
+            file.write(section)
+        file.truncate(start + offset)
+    temporary.rename(path)
+
+
+class Bundle:
+    """A mapped snapshot file. The mapping lives as long as this object or anything cut from it."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            with path.open("rb") as file:
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+        except (OSError, ValueError) as error:
+            raise SnapshotError("missing", f"{path.name}: {error}") from None
+        view = memoryview(mapped)
+        size = int.from_bytes(view[8:16], "little")
+        if bytes(view[:8]) != MAGIC or size > _HEAD_BYTES_MAX:
+            raise SnapshotError("decode", f"{path.name} is not a snapshot of this version")
+        try:
+            self.head = msgspec.msgpack.decode(view[16 : 16 + size], type=Head)
+            start = _aligned(16 + size)
+            parts = {
+                name: _section(view, start + offset, length)
+                for name, (offset, length) in self.head.sections.items()
+            }
+            self.index = Index.attach(parts["index"])
+            self._ads = _Table(parts["ads"])
+            self._creative_ids = parts["creative_ids"].cast("Q")
+            self._clicks = _Table(parts["clicks"])
+            self.names = parts["names"]
+        except (ValueError, TypeError, KeyError) as error:
+            raise SnapshotError("decode", f"{path.name}: {error}") from None
+
+    def ad(self, ad: int) -> AdTemplate:
+        return _decode_ad(self._ads[ad])
+
+    def click_url(self, creative_id: int) -> str | None:
+        """The catalog's destination of a creative, None when this generation does not have it."""
+        found = bisect_left(self._creative_ids, creative_id)
+        if found == len(self._creative_ids) or self._creative_ids[found] != creative_id:
+            return None
+        return str(self._clicks[found], "utf-8")
+
+
+class _Table:
+    """Records of different sizes behind one column of offsets, read in place."""
+
+    def __init__(self, view: memoryview) -> None:
+        count = int.from_bytes(view[:8], "little")
+        self._offsets = view[8 : 8 * (count + 2)].cast("Q")
+        self._records = view[8 * (count + 2) :]
+        if len(self._offsets) != count + 1 or self._offsets[count] > len(self._records):
+            raise ValueError("a table is cut short")
+
+    def __getitem__(self, number: int) -> memoryview:
+        return self._records[self._offsets[number] : self._offsets[number + 1]]
+
+
+def _names(catalog: Catalog) -> dict[str, Any]:
+    """What people call things: for pages and explanations, never for a decision."""
+    advertisers = {advertiser.id: advertiser.name for advertiser in catalog.advertisers}
+    campaigns = {campaign.id: advertisers[campaign.advertiser_id] for campaign in catalog.campaigns}
+    return {
+        "currency": catalog.account.currency,
+        "priorities": {priority.number: priority.name for priority in catalog.priorities},
+        "line_items": {
+            line_item.id: {"name": line_item.name, "advertiser": campaigns[line_item.campaign_id]}
+            for line_item in catalog.line_items
+        },
+    }
+
+
+def _section(view: memoryview, start: int, size: int) -> memoryview:
+    if not 0 <= start <= start + size <= len(view):
+        raise ValueError("a section lies outside the file")
+    return view[start : start + size]
+
+
+def _table(records: Iterable[bytes]) -> bytes:
+    kept = list(records)
+    offsets = array("Q", [0])
+    for record in kept:
+        offsets.append(offsets[-1] + len(record))
+    return len(kept).to_bytes(8, "little") + offsets.tobytes() + b"".join(kept)
+
+
+def _aligned(size: int) -> int:
+    return -(-size // _ALIGNMENT) * _ALIGNMENT
+
+
+def make_current(run_dir: Path, name: str) -> None:
+    """Points the `current` link at a snapshot file, in one step for every reader."""
+    link = run_dir / "current.tmp"
+    link.unlink(missing_ok=True)
+    os.symlink(name, link)
+    link.rename(run_dir / "current")

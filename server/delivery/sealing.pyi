@@ -1,0 +1,9 @@
+from typing import final
+
+@final
+class Key:
+    id: int
+    def __init__(self, secret: bytes) -> None: ...
+    def mac(self, message: bytes) -> bytes: ...
+
+def text_of(raw: bytes) -> bytes: ...

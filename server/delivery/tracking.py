@@ -1,0 +1,257 @@
+"""Impression, click and event: always answered, billed only when nothing is odd about them.
+
+A beacon with a token of ours is answered and leaves one frame in the spool; the frame says why it
+is not billed, if it is not. A click goes where the catalog says and nowhere else: the creative's
+destination must have the digest that the token carries. No other parameter is looked at.
+"""
+
+import hmac
+from collections.abc import Callable
+from enum import IntEnum
+from string import punctuation
+from urllib.parse import quote
+
+import msgspec
+from msgspec import Struct
+
+from server.delivery.clients import cut_ip
+from server.delivery.http import Answer, Ask, HeaderMap, Headers
+from server.delivery.spool import Spool
+from server.delivery.tokens import PREVIEW, Keyring, Kind, Token, destination_digest
+from server.errors import SpoolError, TokenError
+
+# An impression later than this finds its lease returned: the units may be another's by now.
+IMPRESSION_WINDOW_S = 120
+# The ledger remembers ids for a day, to know a repeat; keys are kept a day beyond their last use.
+CLICK_WINDOW_S = 86_400
+EVENT_WINDOW_S = 86_400
+# Servers keep time by NTP; a minute ahead is a fault or a forgery, a second is nothing.
+CLOCK_SKEW_S = 60
+
+QUERY_CHARS_MAX = 8192  # a token has 144; the rest is what pages and networks hang on
+PARAMETERS_MAX = 64
+USER_AGENT_BYTES_MAX = 512  # enough to know a robot by, small enough for millions of frames
+
+GIF = (
+    b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00"
+    b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
+)
+"""One transparent pixel, 43 bytes."""
+
+
+class Outcome(IntEnum):
+    """What became of a request. The number is stored in frames, the name is a metric's label."""
+
+    ACCEPTED = 0
+    PREVIEW = 1
+    HEAD = 2
+    PREFETCH = 3
+    EXPIRED = 4
+    FUTURE = 5
+    # Those below leave no frame.
+    BAD_QUERY = 16
+    BAD_TOKEN = 17
+    UNKNOWN_CREATIVE = 18
+    DESTINATION_CHANGED = 19
+    SPOOL_FAILED = 20
+
+
+class Beacon(Struct, array_like=True, frozen=True, gc=False):
+    """A frame's record. Fields are only ever added, at the end.
+
+    Billing needs what the token says; telling invalid traffic needs the network and the user agent.
+    A whole address and a name of a person are never in it.
+    """
+
+    kind: int
+    outcome: int
+    received_s: int
+    issued_s: int
+    id: bytes
+    line_item_id: int
+    creative_id: int
+    site_id: int
+    placement: bytes
+    lease: int
+    price_micros: int
+    event: int
+    flags: int
+    network: str  # the address cut to /24 or /48
+    user_agent: str  # 512 bytes at most, ASCII, the rest escaped
+
+
+_WINDOWS_S = {
+    Kind.IMPRESSION: IMPRESSION_WINDOW_S,
+    Kind.CLICK: CLICK_WINDOW_S,
+    Kind.EVENT: EVENT_WINDOW_S,
+}
+_METHODS = {
+    Kind.IMPRESSION: ("GET", "HEAD", "POST"),
+    Kind.CLICK: ("GET", "HEAD"),
+    Kind.EVENT: ("GET", "HEAD", "POST"),
+}
+
+# Pages that isolate themselves may load the pixel; the advertiser learns the page's origin from the
+# browser's own Referer and nothing more.
+_SAFETY: Headers = (
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+    ("referrer-policy", "strict-origin-when-cross-origin"),
+    ("cross-origin-resource-policy", "cross-origin"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+)
+_PIXEL = Answer(200, (("content-type", "image/gif"), *_SAFETY), GIF)
+_JSON: Headers = (("content-type", "application/json"), *_SAFETY)
+_HTML: Headers = (("content-type", "text/html; charset=utf-8"), *_SAFETY)
+_GONE = Answer(
+    404,
+    _HTML,
+    b"<!doctype html><html lang=en><title>Gone</title><p>This ad is no longer available.</html>",
+)
+
+
+def _refusal(status: int, reason: str, *headers: tuple[str, str]) -> Answer:
+    return Answer(status, (*_JSON, *headers), msgspec.json.encode({"error": reason}))
+
+
+_BAD_QUERY = _refusal(400, "expected one parameter e, a token, and at most 63 others")
+_BAD_TOKEN = _refusal(400, "the token is not valid here")
+_DESTINATION_CHANGED = _refusal(400, "the ad's destination has changed since")
+_BAD_METHOD = {
+    kind: _refusal(405, "method not allowed", ("allow", ", ".join(methods)))
+    for kind, methods in _METHODS.items()
+}
+
+
+class Tracker:
+    """Answers /i.gif, /r and /e.gif.
+
+    `destination` gives a creative's click URL in the catalog being served, or None. `count` is
+    called once for every request.
+    """
+
+    def __init__(
+        self,
+        keyring: Keyring,
+        spool: Spool,
+        destination: Callable[[int], str | None],
+        count: Callable[[Kind, Outcome], None],
+    ) -> None:
+        self._keyring = keyring
+        self._spool = spool
+        self._destination = destination
+        self._count = count
+        self._encode = msgspec.msgpack.Encoder().encode
+
+    def impression(self, ask: Ask, client_ip: str, now_s: int) -> Answer:
+        return self._answer(ask, Kind.IMPRESSION, client_ip, now_s)
+
+    def click(self, ask: Ask, client_ip: str, now_s: int) -> Answer:
+        return self._answer(ask, Kind.CLICK, client_ip, now_s)
+
+    def event(self, ask: Ask, client_ip: str, now_s: int) -> Answer:
+        """Answer something viewable, a conversion, or what else the page calls an event."""
+        return self._answer(ask, Kind.EVENT, client_ip, now_s)
+
+    def _answer(self, ask: Ask, kind: Kind, client_ip: str, now_s: int) -> Answer:
+        outcome, answer, token = self._judge(ask, kind, now_s)
+        if token is not None and not self._record(ask, client_ip, token, outcome, now_s):
+            # Not billed, and the client still gets what it came for.
+            outcome = Outcome.SPOOL_FAILED
+        self._count(kind, outcome)
+        return answer
+
+    def _judge(self, ask: Ask, kind: Kind, now_s: int) -> tuple[Outcome, Answer, Token | None]:
+        """Decide on outcome and answer; the token is there when it leaves a frame."""
+        if ask.method not in _METHODS[kind]:
+            return Outcome.BAD_QUERY, _BAD_METHOD[kind], None
+        text = _token_text(ask.query)
+        if text is None:
+            return Outcome.BAD_QUERY, _BAD_QUERY, None
+        try:
+            token = self._keyring.verify(text, kind)
+        except TokenError:
+            return Outcome.BAD_TOKEN, _BAD_TOKEN, None
+        answer = _PIXEL
+        if kind is Kind.CLICK:
+            url = self._destination(token.served.creative_id)
+            if url is None:
+                return Outcome.UNKNOWN_CREATIVE, _GONE, None
+            if not hmac.compare_digest(destination_digest(url), token.destination):
+                return Outcome.DESTINATION_CHANGED, _DESTINATION_CHANGED, None
+            answer = _redirect(url)
+        return _billing(ask, token, now_s), answer, token
+
+    def _record(self, ask: Ask, client_ip: str, token: Token, outcome: Outcome, now_s: int) -> bool:
+        served = token.served
+        beacon = Beacon(
+            kind=token.kind,
+            outcome=outcome,
+            received_s=now_s,
+            issued_s=served.issued_s,
+            id=served.id,
+            line_item_id=served.line_item_id,
+            creative_id=served.creative_id,
+            site_id=served.site_id,
+            placement=served.placement,
+            lease=served.lease,
+            price_micros=served.price_micros,
+            event=token.event,
+            flags=served.flags,
+            network=cut_ip(client_ip),
+            user_agent=_kept(ask.headers.get("user-agent")),
+        )
+        try:
+            self._spool.append(self._encode(beacon), billable=outcome is Outcome.ACCEPTED)
+        except SpoolError:
+            return False
+        return True
+
+
+def _token_text(query: str) -> str | None:
+    """Find the value of `e`; None when it is missing or repeated, or the query is too large."""
+    if len(query) > QUERY_CHARS_MAX or query.count("&") >= PARAMETERS_MAX:
+        return None
+    found = [part for part in query.split("&") if part.startswith("e=") or part == "e"]
+    return found[0][2:] if len(found) == 1 else None
+
+
+def _billing(ask: Ask, token: Token, now_s: int) -> Outcome:
+    """Name the first reason not to bill."""
+    if token.served.flags & PREVIEW:
+        return Outcome.PREVIEW
+    if ask.method == "HEAD":
+        return Outcome.HEAD
+    if _prefetched(ask.headers):
+        return Outcome.PREFETCH
+    age_s = token.age_s(now_s)
+    if age_s > _WINDOWS_S[token.kind]:
+        return Outcome.EXPIRED
+    if age_s < -CLOCK_SKEW_S:
+        return Outcome.FUTURE
+    return Outcome.ACCEPTED
+
+
+def _prefetched(headers: HeaderMap) -> bool:
+    """Tell a browser's guess from a person's act: no one has seen or clicked anything yet."""
+    for name in ("sec-purpose", "purpose", "x-moz"):
+        value = headers.get(name)
+        # `prefetch;prerender` is a parameter of the same purpose.
+        if value is not None and value.partition(";")[0].strip().lower() == "prefetch":
+            return True
+    return False
+
+
+def _redirect(url: str) -> Answer:
+    # A header's value is printable ASCII. The catalog's type sees to the controls; so does this.
+    plain = url.isascii() and url.isprintable()
+    location = url if plain else quote(url, safe=punctuation)
+    return Answer(302, (("location", location), *_SAFETY), b"")
+
+
+def _kept(user_agent: str | None) -> str:
+    """Cut and escape: one line, whatever was sent."""
+    if not user_agent:
+        return ""
+    escaped = user_agent[:USER_AGENT_BYTES_MAX].encode("unicode_escape")
+    return escaped[:USER_AGENT_BYTES_MAX].decode("ascii")

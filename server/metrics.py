@@ -1,0 +1,370 @@
+"""Counters, gauges and histograms, in one mapped file a process: adding one costs 80 ns.
+
+`metrics-{process}.bin` in the run folder is an array of native uint64 slots, numbered by the table
+below. Its only writer is the process that it is named after, and there one thread for each slot, so
+nothing is locked; a reader sees an aligned slot either before or after a write, and sums over the
+files. A worker that takes a dead one's place goes on with its file: no counter goes down while the
+server lives.
+"""
+
+import mmap
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Sequence
+from itertools import product
+from math import prod
+from pathlib import Path
+from typing import Final, Literal, NamedTuple
+
+SLOT_BYTES: Final = 8
+MAIN: Final = "main"  # the parent of all others; a role is what stands before the hyphen
+LOADER: Final = "loader"
+WORKER: Final = "worker"
+
+Merge = Callable[[Iterable[int]], int]
+
+
+class Family(NamedTuple):
+    """One metric. Each combination of label values owns `width` slots, in order from `start`."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help: str
+    labels: dict[str, tuple[str, ...]]
+    start: int
+    bounds: tuple[int, ...] = ()  # of a histogram: each bucket's largest value, in nanoseconds
+    role: str = ""  # of a gauge: which processes say it, and
+    merge: Merge = sum  # how what they say becomes one number
+
+    @property
+    def width(self) -> int:
+        # A histogram: its buckets, the one without a bound, the sum of the values.
+        return len(self.bounds) + 2 if self.bounds else 1
+
+    @property
+    def end(self) -> int:
+        return self.start + self.width * prod(map(len, self.labels.values()))
+
+    def slot(self, *values: str) -> int:
+        """Find the first slot of a combination of label values; ValueError if there is none."""
+        place = 0
+        for value, known in zip(values, self.labels.values(), strict=True):
+            place = place * len(known) + known.index(value)
+        return self.start + place * self.width
+
+    def combinations(self) -> Iterable[tuple[str, ...]]:
+        return product(*self.labels.values())
+
+
+class Table:
+    """Hands out slots in order of declaration, so a new row may stand anywhere."""
+
+    def __init__(self) -> None:
+        self.families: list[Family] = []
+
+    @property
+    def slots(self) -> int:
+        return self.families[-1].end if self.families else 0
+
+    def counter(self, name: str, help: str, **labels: tuple[str, ...]) -> Family:
+        return self._add(Family("counter", name, help, labels, self.slots))
+
+    def gauge(self, name: str, help: str, *, role: str, merge: Merge = max) -> Family:
+        return self._add(Family("gauge", name, help, {}, self.slots, role=role, merge=merge))
+
+    def histogram(self, name: str, help: str, bounds: tuple[int, ...]) -> Family:
+        return self._add(Family("histogram", name, help, {}, self.slots, bounds))
+
+    def _add(self, family: Family) -> Family:
+        self.families.append(family)
+        return family
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+ROUTES: Final = {
+    "/api/v2": "api",
+    "/i.gif": "impression",
+    "/r": "click",
+    "/e.gif": "event",
+    "/ping": "ping",
+}
+STATUSES: Final = (200, 204, 302, 400, 404, 405, 408, 413, 414, 415, 431, 503)
+OTHER: Final = "other"  # whatever a fixed set does not name is counted all the same
+
+# 10 us to 50 ms: below is the clock's own noise, beyond is every deadline missed.
+LATENCY_BOUNDS_US: Final = (
+    10, 15, 20, 30, 40, 60, 80, 120, 200, 300, 500,
+    1_000, 2_000, 5_000, 10_000, 20_000, 50_000,
+)  # fmt: skip
+LATENCY_BOUNDS_NS: Final = tuple(us * 1000 for us in LATENCY_BOUNDS_US)
+
+TABLE: Final = Table()
+
+REQUESTS = TABLE.counter(
+    "adcore_requests",
+    "Answers sent.",
+    route=(*ROUTES.values(), "page", OTHER),
+    status=(*map(str, STATUSES), OTHER),
+)
+BAD_REQUESTS = TABLE.counter(
+    "adcore_bad_requests",
+    "API requests refused, by what was wrong with them.",
+    reason=(
+        "json", "shape", "size", "media_type", "encoding", "method", "headers", "timeout", OTHER,
+    ),
+)  # fmt: skip
+DECISIONS = TABLE.counter(
+    "adcore_decisions",
+    "Placements decided.",
+    result=("filled", "no_fill", "no_snapshot"),
+)
+DECISION_SECONDS = TABLE.histogram(
+    "adcore_decision_seconds",
+    "Time from a request's last byte to the answer's first, without the network.",
+    LATENCY_BOUNDS_NS,
+)
+BEACONS = TABLE.counter(
+    "adcore_beacons",
+    "Impressions, clicks and events by what became of them; only accepted ones are billed.",
+    kind=("impression", "click", "event"),
+    outcome=(
+        "accepted", "preview", "head", "prefetch", "expired", "future", "bad_query", "bad_token",
+        "unknown_creative", "destination_changed", "spool_failed", OTHER,
+    ),
+)  # fmt: skip
+SPOOL_FRAMES = TABLE.counter(
+    "adcore_spool_frames",
+    "Frames written to the spool, shed because it was too full, or failed.",
+    result=("written", "shed", "failed"),
+)
+SPOOL_BYTES = TABLE.gauge("adcore_spool_bytes", "Size of the spool's files.", role=WORKER)
+CACHE_LOOKUPS = TABLE.counter(
+    "adcore_cache_lookups",
+    "Look-ups in the caches of a worker.",
+    cache=("device", "geo"),
+    result=("hit", "miss"),
+)
+SERVING_GENERATION = TABLE.gauge(
+    "adcore_serving_generation",
+    "Oldest catalog generation that a worker serves, 0 when one has none.",
+    role=WORKER,
+    merge=min,
+)
+DIRECT_DISPATCH = TABLE.gauge(
+    "adcore_direct_dispatch",
+    "1 when each worker answers on Granian's own thread, 0 when one needs the event loop.",
+    role=WORKER,
+    merge=min,
+)
+SNAPSHOT_GENERATION = TABLE.gauge(
+    "adcore_snapshot_generation", "Catalog generation that the loader loaded last.", role=LOADER
+)
+SNAPSHOT_LOADED_S = TABLE.gauge(
+    "adcore_snapshot_loaded_timestamp_seconds", "When the loader loaded it.", role=LOADER
+)
+SNAPSHOTS_LOADED = TABLE.counter("adcore_snapshots_loaded", "Catalog generations loaded.")
+SNAPSHOTS_REFUSED = TABLE.counter(
+    "adcore_snapshots_refused",
+    "Catalog generations that could not be used; the one before goes on serving.",
+    reason=("missing", "checksum", "schema", "decode", "invalid", "build", OTHER),
+)
+REDIS_UP = TABLE.gauge(
+    "adcore_redis_up", "1 when the loader's last command was answered.", role=LOADER
+)
+REDIS_FAILURES = TABLE.counter("adcore_redis_failures", "Looks at Redis that failed.")
+RESTARTS = TABLE.counter(
+    "adcore_restarts",
+    "Processes that ended by themselves and were replaced.",
+    process=(WORKER, LOADER),
+)
+START_S = TABLE.gauge("adcore_start_time_seconds", "When the server started.", role=MAIN)
+STOPPING = TABLE.gauge("adcore_stopping", "1 while draining, 2 while workers end.", role=MAIN)
+DRAINS: Final = 1
+ENDS: Final = 2
+
+
+# -- writing ---------------------------------------------------------------------------------------
+
+
+def _by_label(family: Family, *fixed: str) -> dict[str, int]:
+    """Slots by the value of the last label, the ones before it fixed."""
+    return {value: family.slot(*fixed, value) for value in [*family.labels.values()][-1]}
+
+
+_FIRST_OF_ROUTE: Final = {path: REQUESTS.slot(route, "200") for path, route in ROUTES.items()}
+_FIRST_OF_PAGE: Final = REQUESTS.slot("page", "200")
+_FIRST_OF_OTHER: Final = REQUESTS.slot(OTHER, "200")
+_STATUS: Final = {status: place for place, status in enumerate(STATUSES)}
+_STATUS_OTHER: Final = len(STATUSES)
+_FILLED: Final = DECISIONS.slot("filled")
+_NO_FILL: Final = DECISIONS.slot("no_fill")
+_NO_SNAPSHOT: Final = DECISIONS.slot("no_snapshot")
+_LATENCY: Final = DECISION_SECONDS.slot()
+_LATENCY_SUM: Final = _LATENCY + DECISION_SECONDS.width - 1
+_BAD_REQUEST: Final = _by_label(BAD_REQUESTS)
+_REFUSED: Final = _by_label(SNAPSHOTS_REFUSED)
+_BEACON: Final = {kind: _by_label(BEACONS, kind) for kind in BEACONS.labels["kind"]}
+_STOPPING: Final = STOPPING.slot()
+
+
+class Metrics:
+    """What one process writes. `slots` is the file itself: `metrics.slots[slot] += 1`."""
+
+    def __init__(self, run_dir: Path, process: str) -> None:
+        self.slots = _map(run_dir, process)
+        self._of_main = self.slots if process == MAIN else _map(run_dir, MAIN)
+        # Counters go on where a process of the same name left them; a gauge is of the living.
+        for family in TABLE.families:
+            if family.kind == "gauge":
+                self.slots[family.start] = 0
+        self._before = self.slots.tolist()
+
+    # -- a worker's
+
+    def request(self, path: str, status: int) -> None:
+        first = _FIRST_OF_ROUTE.get(path)
+        if first is None:
+            first = _FIRST_OF_PAGE if status == 200 else _FIRST_OF_OTHER
+        self.slots[first + _STATUS.get(status, _STATUS_OTHER)] += 1
+
+    def bad_request(self, reason: str) -> None:
+        self.slots[_BAD_REQUEST.get(reason, _BAD_REQUEST[OTHER])] += 1
+
+    def decided(
+        self, placements: Sequence[object], wins: Sequence[object], duration_ns: int
+    ) -> None:
+        """Count an API request; `wins`, by placement, is empty when there is no catalog."""
+        slots = self.slots
+        if wins:
+            filled = sum(map(bool, wins))
+            slots[_FILLED] += filled
+            slots[_NO_FILL] += len(wins) - filled
+        else:
+            slots[_NO_SNAPSHOT] += len(placements)
+        slots[_LATENCY + bisect_left(LATENCY_BOUNDS_NS, duration_ns)] += 1
+        slots[_LATENCY_SUM] += duration_ns
+
+    def tracked(self, kind: str, outcome: str) -> None:
+        of_kind = _BEACON[kind]
+        self.slots[of_kind.get(outcome, of_kind[OTHER])] += 1
+
+    def spooled(self, folder_bytes: int, written: int, shed: int, failed: int) -> None:
+        """Take over the spool's own counts, which begin with the process."""
+        self.slots[SPOOL_BYTES.start] = folder_bytes
+        for result, count in (("written", written), ("shed", shed), ("failed", failed)):
+            self._raise_to(SPOOL_FRAMES.slot(result), count)
+
+    def looked_up(self, cache: str, hits: int, misses: int) -> None:
+        """Take over a cache's own counts, which begin with the process."""
+        self._raise_to(CACHE_LOOKUPS.slot(cache, "hit"), hits)
+        self._raise_to(CACHE_LOOKUPS.slot(cache, "miss"), misses)
+
+    def serving(self, generation: int) -> None:
+        self.slots[SERVING_GENERATION.start] = generation
+
+    def direct(self, dispatches: bool) -> None:
+        self.slots[DIRECT_DISPATCH.start] = dispatches
+
+    def draining(self) -> bool:
+        """Read the parent's word to its workers: say goodbye to every client."""
+        return self._of_main[_STOPPING] != 0
+
+    # -- the loader's
+
+    def snapshot_loaded(self, generation: int, now_s: int) -> None:
+        self.slots[SNAPSHOTS_LOADED.start] += 1
+        self.slots[SNAPSHOT_GENERATION.start] = generation
+        self.slots[SNAPSHOT_LOADED_S.start] = now_s
+
+    def snapshot_refused(self, reason: str) -> None:
+        self.slots[_REFUSED.get(reason, _REFUSED[OTHER])] += 1
+
+    def redis_state(self, up: bool) -> None:
+        self.slots[REDIS_UP.start] = up
+        self.slots[REDIS_FAILURES.start] += not up
+
+    # -- the parent's
+
+    def started(self, now_s: int) -> None:
+        self.slots[START_S.start] = now_s
+
+    def restarted(self, role: str, count: int = 1) -> None:
+        self.slots[RESTARTS.slot(role)] += count
+
+    def stopping(self, phase: int) -> None:
+        self.slots[_STOPPING] = phase
+
+    def _raise_to(self, slot: int, count: int) -> None:
+        self.slots[slot] = self._before[slot] + count
+
+
+def _map(run_dir: Path, process: str) -> memoryview:
+    """Map a file, made at full size when it is new."""
+    size = TABLE.slots * SLOT_BYTES
+    handle = os.open(_path(run_dir, process), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.ftruncate(handle, size)
+        return memoryview(mmap.mmap(handle, size)).cast("Q")
+    finally:
+        os.close(handle)
+
+
+def _path(run_dir: Path, process: str) -> Path:
+    return run_dir / f"metrics-{process}.bin"
+
+
+# -- reading ---------------------------------------------------------------------------------------
+
+
+class Totals:
+    """All processes of a server at one moment, summed."""
+
+    def __init__(self, slots_of: dict[str, Sequence[int]]) -> None:
+        self.slots_of = slots_of
+        columns = zip([0] * TABLE.slots, *slots_of.values(), strict=True)
+        self._sums: list[int] = [sum(column) for column in columns]
+
+    def value(self, family: Family, *labels: str) -> int:
+        if family.kind == "gauge":
+            said = [
+                slots[family.start]
+                for process, slots in self.slots_of.items()
+                if process.partition("-")[0] == family.role
+            ]
+            return family.merge(said) if said else 0
+        return self._sums[family.slot(*labels)]
+
+    def buckets(self, family: Family) -> list[int]:
+        """How many values fell into each bucket of a histogram, the one without a bound last."""
+        return self._sums[family.start : family.end - 1]
+
+    def sum_ns(self, family: Family) -> int:
+        return self._sums[family.end - 1]
+
+    def quantile_ns(self, family: Family, share: float) -> float | None:
+        """Estimate what `share` of the values lie below, taking each bucket as evenly filled.
+
+        None without values. One beyond the last bound counts as that bound.
+        """
+        counts = self.buckets(family)
+        wanted = share * sum(counts)
+        low = below = 0
+        for count, bound in zip(counts, family.bounds, strict=False):
+            if count and below + count >= wanted:
+                return low + (bound - low) * (wanted - below) / count
+            below += count
+            low = bound
+        return float(low) if counts[-1] else None
+
+
+def totals(run_dir: Path) -> Totals:
+    """Read what the processes of this server have written so far."""
+    found: dict[str, Sequence[int]] = {}
+    for path in sorted(run_dir.glob(_path(Path(), "*").name)):
+        slots = array("Q", path.read_bytes())
+        # A file is made empty and grows at once: between the two there is nothing in it.
+        if len(slots) == TABLE.slots:
+            found[path.stem.partition("-")[2]] = slots
+    return Totals(found)
