@@ -1,0 +1,86 @@
+"""A snapshot file gives back what was written; one that is not whole is refused."""
+
+import random
+
+import pytest
+
+from server.delivery.bundle import Bundle, make_current
+from server.delivery.render import Renderer
+from server.delivery.snapshot import Holder
+from server.errors import SnapshotError
+from tests import catalogs
+from tests.delivery import BASE_URL, NOW_S, write_bundle
+
+
+@pytest.fixture
+def written(tmp_path):
+    path = tmp_path / "snapshot-7.bin"
+    write_bundle(path, catalogs.minimal())
+    return path
+
+
+def test_what_was_written_is_read(written):
+    catalog, bundle = catalogs.minimal(), Bundle(written)
+    assert (bundle.head.generation, bundle.head.line_items) == (7, 2)
+    renderer = Renderer(catalog, BASE_URL)
+    ads = [(line, ad.creative_id) for line in catalog.line_items for ad in line.ads]
+    assert [bundle.ad(number) for number in range(len(ads))] == [
+        renderer.template(line, creative_id) for line, creative_id in ads
+    ]
+    assert [bundle.click_url(creative.id) for creative in catalog.creatives] == [
+        creative.click_url for creative in catalog.creatives
+    ]
+    assert [bundle.click_url(creative_id) for creative_id in (0, 49, 53, 2**63)] == [None] * 4
+    assert (bundle.index.line_count, bundle.index.ad_count) == (2, 3)
+
+
+def test_no_temporary_file_is_left(written):
+    assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+def test_a_file_cut_anywhere_is_refused(written):
+    whole = written.read_bytes()
+    for size in sorted({*range(600), *range(0, len(whole), 97), len(whole) - 1}):
+        written.write_bytes(whole[:size])
+        try:
+            bundle = Bundle(written)
+        except SnapshotError:
+            continue
+        # Only the padding after the last section is missing.
+        assert bundle.click_url(52) == "http://zenith.example:8080/"
+
+
+def test_a_file_with_any_byte_of_the_head_changed_is_refused_or_reads(written):
+    whole = written.read_bytes()
+    dice = random.Random(1)
+    for at in range(400):
+        changed = bytearray(whole)
+        changed[at] ^= 1 << dice.randrange(8)
+        written.write_bytes(changed)
+        try:
+            Bundle(written)
+        except SnapshotError as error:
+            assert error.reason in ("decode", "missing")
+
+
+def test_the_holder_follows_the_link_and_keeps_the_last_good_one(tmp_path):
+    holder = Holder(tmp_path)
+    assert not holder.poll(NOW_S)
+    assert holder.snapshot is None
+    assert holder.click_url(50) is None
+    write_bundle(tmp_path / "snapshot-1.bin", catalogs.minimal(), generation=1)
+    make_current(tmp_path, "snapshot-1.bin")
+    assert holder.poll(NOW_S)
+    assert not holder.poll(NOW_S)
+    first = holder.snapshot
+    (tmp_path / "snapshot-2.bin").write_bytes(b"adcore")
+    make_current(tmp_path, "snapshot-2.bin")
+    assert not holder.poll(NOW_S)
+    assert holder.snapshot is first
+    write_bundle(tmp_path / "snapshot-3.bin", catalogs.minimal(), generation=3)
+    make_current(tmp_path, "snapshot-3.bin")
+    (tmp_path / "snapshot-1.bin").unlink()
+    assert holder.poll(NOW_S)
+    assert holder.snapshot.generation == 3
+    # The file of the first is gone; who still holds it can still use it.
+    assert first.click_url(50) == "https://acme.example/spring"

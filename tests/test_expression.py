@@ -1,0 +1,180 @@
+"""Normalised targeting says the same as the expression, and a fault is named with its path."""
+
+from itertools import product
+from math import isinf
+
+import pytest
+from hypothesis import given
+
+from adcore.catalog import Expression
+from adcore.expression import Among, Between, Conjunction, ExpressionError, Subject, normalise
+from adcore.limits import CONJUNCTIONS_MAX, EXPRESSION_DEPTH_MAX, PREDICATES_MAX, VALUES_MAX
+from adcore.request import Placement, Request
+from tests import oracle, worlds
+
+
+def include(dimension: str, *values: int | str) -> Expression:
+    return Expression(dimension=dimension, include=values)
+
+
+def exclude(dimension: str, *values: int | str) -> Expression:
+    return Expression(dimension=dimension, exclude=values)
+
+
+def conjunction_holds(conjunction: Conjunction, request: Request, placement: Placement) -> bool:
+    return all(predicate_holds(p, request, placement) for p in conjunction)
+
+
+def predicate_holds(predicate: Among | Between, request: Request, placement: Placement) -> bool:
+    """Ask the oracle about one predicate, written back as an expression."""
+    subject = predicate.subject
+    named = {"key": subject.key.decode()} if subject.key else {"dimension": subject.dimension}
+    if isinstance(predicate, Between):
+        at_least = None if isinf(predicate.at_least) else predicate.at_least
+        below = None if isinf(predicate.below) else predicate.below
+        leaf = Expression(**named, at_least=at_least, below=below)
+        return oracle.holds(leaf, request, placement) != predicate.negated
+    values = tuple(v.decode() if isinstance(v, bytes) else v for v in predicate.values)
+    leaf = Expression(**named, include=values)
+    return oracle.holds(leaf, request, placement) != predicate.negated
+
+
+@given(worlds.expressions(), worlds.requests())
+def test_normalised_says_the_same_as_the_expression(
+    expression: Expression, request: Request
+) -> None:
+    try:
+        conjunctions = normalise(expression)
+    except ExpressionError as error:
+        assert "at most 16" in error.message or "deeper" in error.message
+        return
+    assert len(conjunctions) <= CONJUNCTIONS_MAX
+    for placement in request.placements or [Placement("a")]:
+        some = any(conjunction_holds(c, request, placement) for c in conjunctions)
+        assert some == oracle.holds(expression, request, placement)
+
+
+def test_nothing_said_is_always_and_an_empty_any_is_never() -> None:
+    assert normalise(None) == normalise(Expression(all=())) == ((),)
+    assert normalise(Expression(any=())) == normalise(include("country")) == ()
+    assert normalise(Expression(not_=Expression(any=()))) == ((),)
+    assert normalise(Expression(dimension="country", exclude=())) == ((),)
+
+
+def test_two_includes_of_one_dimension_are_one_conjunction() -> None:
+    either = Expression(any=(include("country", "DE"), include("country", "at")))
+    assert normalise(either) == ((Among(Subject("country"), frozenset({b"de", b"at"}), False),),)
+
+
+def test_an_include_narrows_to_what_the_exclude_leaves() -> None:
+    excludes_at = Expression(dimension="country", exclude=("AT",))
+    both = Expression(all=(include("country", "DE", "AT"), excludes_at))
+    assert normalise(both) == ((Among(Subject("country"), frozenset({b"de"}), False),),)
+    assert normalise(Expression(all=(include("country", "AT"), excludes_at))) == ()
+
+
+def test_two_segments_at_once_stay_two_predicates_but_two_countries_are_never() -> None:
+    segments = Expression(all=(include("segment", "a"), include("segment", "b")))
+    assert [len(conjunction) for conjunction in normalise(segments)] == [2]
+    assert normalise(Expression(all=(include("country", "a"), include("country", "b")))) == ()
+
+
+def test_either_exclude_is_always_of_a_country_but_not_of_a_segment() -> None:
+    """One value can't be in two disjoint sets; two segments can."""
+
+    def either(dimension: str) -> Expression:
+        return Expression(any=(exclude(dimension, "a"), exclude(dimension, "b")))
+
+    assert normalise(either("country")) == ((),)
+    assert len(normalise(either("segment"))) == 2
+
+
+def test_ids_are_numbers_however_written_and_keys_keep_their_case() -> None:
+    assert normalise(include("site", 7, "7")) == ((Among(Subject("site"), frozenset({7}), False),),)
+    [[predicate]] = normalise(Expression(key="Kind", include=("A", 5)))
+    assert predicate == Among(Subject("key_value", b"Kind"), frozenset({b"A", b"5"}), False)
+
+
+def nested(depth: int) -> Expression:
+    expression = include("country", "DE")
+    for _ in range(depth):
+        expression = Expression(not_=expression)
+    return expression
+
+
+def ors(count: int) -> Expression:
+    """`count` conjunctions, as no two can be merged."""
+    return Expression(any=tuple(Expression(key=f"k{n}", include=("x",)) for n in range(count)))
+
+
+def ands(count: int) -> Expression:
+    return Expression(all=tuple(Expression(key=f"k{n}", include=("x",)) for n in range(count)))
+
+
+DE = include("country", "DE")
+TOO_MANY = tuple(map(str, range(VALUES_MAX + 1)))
+
+
+@pytest.mark.parametrize(
+    ("expression", "path", "message"),
+    [
+        (Expression(), "", "exactly one of all, any, not, dimension, key; has 0"),
+        (Expression(all=(), any=()), "", "has 2"),
+        (Expression(all=(DE, Expression())), "all[1]", "has 0"),
+        (Expression(all=(DE, nested(1)), include=("x",)), "include", "beside it"),
+        (Expression(not_=DE, below=1.0), "below", "beside it"),
+        (Expression(dimension="country"), "", "exactly one of include, exclude"),
+        (Expression(key="k", include=("a",), exclude=("b",)), "", "exactly one of include, excl"),
+        (Expression(key="k", include=("a",), below=2.0), "", "exactly one of include, exclude"),
+        (Expression(dimension="country", below=2.0), "", "needs a key"),
+        (Expression(key="k", at_least=2.0, below=2.0), "", "empty range"),
+        (Expression(key="k", at_least=float("nan")), "at_least", "finite"),
+        (Expression(key="k", below=float("inf")), "below", "finite"),
+        (Expression(key="\ud800", include=("a",)), "key", "surrogates"),
+        (include("planet", "earth"), "dimension", "no such dimension"),  # not from a decoder
+        (include("country", "DE", ""), "include[1]", "0 bytes"),
+        (include("country", "x" * 257), "include[0]", "257 bytes"),
+        (include("country", "\ud800"), "include[0]", "surrogates"),
+        (include("country", True), "include[0]", "not text"),
+        (include("site", 0), "include[0]", "not an id"),
+        (include("site", "07"), "include[0]", "not an id"),
+        (include("zone", 2**63), "include[0]", "not an id"),
+        (Expression(any=(Expression(not_=include("site", "x")),)), "any[0].not.include[0]", "id"),
+        (include("country", *TOO_MANY), "include", "4097 values"),
+        (nested(EXPRESSION_DEPTH_MAX + 1), ".".join(["not"] * EXPRESSION_DEPTH_MAX), "deeper"),
+        (ors(CONJUNCTIONS_MAX + 1), "", "17 conjunctions"),
+        (Expression(all=(DE, ors(CONJUNCTIONS_MAX + 1))), "all[1]", "17 conjunctions"),
+        (ands(PREDICATES_MAX + 1), "", "65 predicates"),
+    ],
+)
+def test_a_fault_is_named_with_its_path(expression: Expression, path: str, message: str) -> None:
+    with pytest.raises(ExpressionError) as raised:
+        normalise(expression)
+    assert raised.value.path == path
+    assert message in raised.value.message
+
+
+def test_the_limits_themselves_are_allowed() -> None:
+    assert len(normalise(nested(EXPRESSION_DEPTH_MAX))) == 1
+    assert len(normalise(ors(CONJUNCTIONS_MAX))) == CONJUNCTIONS_MAX
+    assert [len(conjunction) for conjunction in normalise(ands(PREDICATES_MAX))] == [PREDICATES_MAX]
+    assert len(normalise(include("country", *TOO_MANY[:-1]))) == 1
+
+
+def test_a_product_is_refused_before_it_explodes() -> None:
+    """Sixteen to the power of eight conjunctions would not fit into memory."""
+    factors = tuple(
+        Expression(any=tuple(Expression(key=f"{a}{b}", include=("x",)) for b in range(16)))
+        for a in "abcdefgh"
+    )
+    with pytest.raises(ExpressionError, match="17 conjunctions"):
+        normalise(Expression(all=factors))
+
+
+def test_the_same_expression_gives_the_same_conjunctions_in_the_same_order() -> None:
+    pairs = [
+        Expression(all=(include("country", c), include("os", o))) for c, o in product("ab", "xy")
+    ]
+    first, second = normalise(Expression(any=tuple(pairs))), normalise(Expression(any=tuple(pairs)))
+    assert first == second
+    assert [sorted(p.subject.dimension for p in c) for c in first] == [["country", "os"]] * 4

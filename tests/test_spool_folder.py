@@ -1,0 +1,74 @@
+"""The spool's folder is ours alone: no link, no other user and no leftover descriptor gets in."""
+
+import os
+
+import pytest
+
+from server.delivery.spool import Spool, read_frames
+from server.errors import SpoolError
+from tests.test_spool import NOW_S, ROOM, folder, frames_in, segments, spool_in
+
+__all__ = ["folder"]  # a fixture
+
+
+def test_a_folder_that_is_a_link_is_refused(tmp_path):
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "real")
+    with pytest.raises(SpoolError):
+        spool_in(tmp_path / "link")
+
+
+def test_a_planted_link_or_file_is_never_written_through(folder, tmp_path):
+    folder.mkdir()
+    target = tmp_path / "target"
+    target.write_bytes(b"precious")
+    spool = spool_in(folder)
+    (folder / f"w1-{spool.epoch:016x}-00000001.spool").symlink_to(target)
+    (folder / f"w1-{spool.epoch:016x}-00000002.spool").write_bytes(b"not ours")
+    for _ in range(2):
+        with pytest.raises(SpoolError):
+            spool.append(b"x", billable=True)
+    spool.append(b"x", billable=True)
+    assert target.read_bytes() == b"precious"
+    assert segments(folder)[1].read_bytes() == b"not ours"
+    assert [frame.record for frame in read_frames(segments(folder)[2])] == [b"x"]
+    spool.close()
+
+
+@pytest.mark.parametrize("name", ["", "a/b", "a-b", "w" * 65, "é", "w\n"])
+def test_a_producer_that_could_leave_the_folder_is_refused(folder, name):
+    with pytest.raises(SpoolError):
+        Spool(folder, name, now_s=NOW_S, bytes_max=ROOM)
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+    with pytest.raises(SpoolError, match="another user"):
+        spool_in(tmp_path / "spool")
+
+
+def test_a_folder_that_can_not_be_made_is_told(tmp_path):
+    (tmp_path / "file").write_bytes(b"")
+    with pytest.raises(SpoolError):
+        spool_in(tmp_path / "file" / "spool")
+
+
+def test_a_closed_spool_refuses_frames(folder):
+    spool = spool_in(folder)
+    spool.append(b"x", billable=True)
+    spool.close()
+    with pytest.raises(SpoolError):
+        spool.append(b"y", billable=True)
+    assert len(frames_in(folder)) == 1
+
+
+def test_no_descriptor_is_left_open(folder):
+    before = set(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        spool = spool_in(folder, segment_bytes_max=100)
+        for _ in range(5):
+            spool.append(bytes(40), billable=True)
+        spool.flush()
+        spool.close()
+        spool.close()
+    assert set(os.listdir("/proc/self/fd")) == before
