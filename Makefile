@@ -4,6 +4,7 @@ BIN := .venv/bin
 # cython-lint starts pycodestyle by name.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 SOURCES := $(wildcard adcore/*.pyx adcore/*.pxd server/delivery/*.pyx server/delivery/*.pxd)
+COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(wildcard server/delivery/*.pyx)))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
 .PHONY: demo build debug asan cover lint test check bench clean
@@ -38,7 +39,7 @@ lint: build
 	$(BIN)/ruff format --check .
 	$(BIN)/cython-lint adcore server/delivery
 	$(BIN)/mypy
-	$(BIN)/python -m mypy.stubtest adcore server.delivery.answer server.delivery.sealing \
+	$(BIN)/python -m mypy.stubtest adcore $(COMPILED) \
 		--allowlist tests/stubtest_allowlist.txt
 
 check: lint

@@ -10,7 +10,7 @@ from adcore.limits cimport PLACEMENTS_MAX, REQUEST_FEATURES_MAX
 from adcore.live cimport Live, live_at
 from adcore.matching cimport Cursor, _plan
 from adcore.reading cimport read_placement, read_request
-from adcore.tables cimport ADS, LINES, ZONES, Line, Tables, _check, _open
+from adcore.tables cimport ADS, LINES, ZONES, Line, _check, _open
 
 from adcore.request import Placement, Request
 from adcore.zones import zone_names
@@ -21,14 +21,6 @@ from adcore.zones import zone_names
 @cython.freelist(64)
 cdef class Win:
     """A line item that won a placement, with the ad to show and the price to pay."""
-
-    cdef readonly uint32_t line
-    cdef readonly uint32_t ad
-    cdef readonly int64_t line_item_id
-    cdef readonly int64_t creative_id
-    cdef readonly uint32_t priority
-    cdef readonly int64_t ecpm_micros
-    cdef readonly int64_t clear_price_micros
 
     def __init__(self):
         raise TypeError("made by Index.select")
@@ -49,11 +41,6 @@ cdef class Index:
     The scratch keeps `select` from allocating, and is why one Index answers one request at a time:
     the GIL is held throughout, and a call from within a call is refused.
     """
-
-    cdef Py_buffer view
-    cdef Tables tables
-    cdef Choice* choice
-    cdef bint busy
 
     def __cinit__(self, buffer not None):
         cdef const char* fault
@@ -126,10 +113,12 @@ cdef class Index:
     def live(self, int64_t now_s):
         return live_at(self, &self.tables, now_s)
 
-    def select(self, request not None, Live live not None, uint64_t draw):
+    cpdef list select(self, request, Live live, uint64_t draw):
         cdef list answers
         if not isinstance(request, Request):
             raise TypeError("request: not a Request")
+        if live is None:
+            raise TypeError("live: not a Live")
         if live.index is not self:
             raise ValueError("live: of another Index")
         if self.busy:

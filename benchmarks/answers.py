@@ -19,6 +19,7 @@ from benchmarks.bodies import API, Call
 from server.clock import now_s
 from server.config import Config
 from server.delivery import kevel
+from server.delivery.asking import to_request
 from server.delivery.context import ContextReader
 from server.delivery.core import draw_of
 from server.delivery.http import Ask
@@ -53,7 +54,7 @@ class Replayer:
     def picks(self, call: Call, at_s: int, draw: int) -> tuple[Picks, list[list[Win]]]:
         asked = kevel.parse(call.body)
         ask = Ask("POST", API, "", Headers(call.headers), "127.0.0.1")
-        request = kevel.to_request(asked, self._contexts.read(ask, asked.ip))
+        request = to_request(asked, self._contexts.read(ask, asked.ip))
         wins = self._index.select(request, self._index.live(at_s), draw)
         picks = [
             (placement.div_name, win.line_item_id, win.creative_id)

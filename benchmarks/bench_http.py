@@ -24,6 +24,7 @@ from server.delivery.core import Core
 from server.delivery.http import Ask
 from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool
+from server.delivery.tally import Tally
 from server.delivery.tracking import Tracker
 from server.metrics import Metrics
 from tests.delivery import BASE_URL, NOW_S, make_keyring, write_bundle
@@ -54,7 +55,7 @@ def core(folder: Path, holder: Holder) -> Core:
     metrics = Metrics(folder, "worker-0")
     spool = Spool(folder / "spool", "worker0", now_s=NOW_S, bytes_max=1 << 30)
     tracker = Tracker(make_keyring(), spool, holder.click_url, metrics.tracked)
-    return Core(CONFIG, holder, make_keyring(), tracker, metrics, {})
+    return Core(CONFIG, holder, make_keyring(), tracker, Tally(metrics), {})
 
 
 @pytest.fixture(scope="module", params=SHAPES, ids=lambda shape: shape.name.replace(" ", ""))

@@ -22,9 +22,9 @@ from granian._granian import CallbackScheduler, ListenerSpec, RSGIWorker, Worker
 from granian.http import HTTP1Settings
 from granian.server import mp
 
-from server.delivery.door_direct import Dispatch
+from server.delivery.dispatch import Dispatch, InPlaceLoop
 from server.delivery.http import Answer, Ask
-from server.delivery.worker import Waiting
+from server.delivery.waiting import Waiting
 from server.errors import AdcoreError
 
 VERSION: Final = "2.8.7"  # whose sources were read; another one may do anything
@@ -32,17 +32,6 @@ SERVER_CLASS: Final = "RSGIWorker"  # what a worker's start looks up, and we put
 TEST_TIMEOUT_S: Final = 5.0  # the test takes 5 ms when all is well
 
 log = logging.getLogger(__name__)
-
-
-class InPlaceLoop:
-    """What Granian needs of a loop: where a callback is told to run soon, it runs now."""
-
-    def call_soon(
-        self, callback: Callable[[Any], None], argument: Any, *, context: Any = None
-    ) -> None:
-        callback(argument)
-
-    call_soon_threadsafe = call_soon
 
 
 class Scheduler(CallbackScheduler):

@@ -10,7 +10,6 @@ server lives.
 import mmap
 import os
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from math import prod
@@ -193,28 +192,21 @@ def _by_label(family: Family, *fixed: str) -> dict[str, int]:
     return {value: family.slot(*fixed, value) for value in [*family.labels.values()][-1]}
 
 
-_FIRST_OF_ROUTE: Final = {path: REQUESTS.slot(route, "200") for path, route in ROUTES.items()}
-_FIRST_OF_PAGE: Final = REQUESTS.slot("page", "200")
-_FIRST_OF_OTHER: Final = REQUESTS.slot(OTHER, "200")
-_STATUS: Final = {status: place for place, status in enumerate(STATUSES)}
-_STATUS_OTHER: Final = len(STATUSES)
-_FILLED: Final = DECISIONS.slot("filled")
-_NO_FILL: Final = DECISIONS.slot("no_fill")
-_NO_SNAPSHOT: Final = DECISIONS.slot("no_snapshot")
-_LATENCY: Final = DECISION_SECONDS.slot()
-_LATENCY_SUM: Final = _LATENCY + DECISION_SECONDS.width - 1
-_BAD_REQUEST: Final = _by_label(BAD_REQUESTS)
 _REFUSED: Final = _by_label(SNAPSHOTS_REFUSED)
 _BEACON: Final = {kind: _by_label(BEACONS, kind) for kind in BEACONS.labels["kind"]}
 _STOPPING: Final = STOPPING.slot()
 
 
 class Metrics:
-    """What one process writes. `slots` is the file itself: `metrics.slots[slot] += 1`."""
+    """What one process writes. `slots` is the file itself: `metrics.slots[slot] += 1`.
+
+    `of_main` are the parent's, which tells its workers by them that it is stopping. What each
+    request counts is written by `delivery/tally.pyx`.
+    """
 
     def __init__(self, run_dir: Path, process: str) -> None:
         self.slots = _map(run_dir, process)
-        self._of_main = self.slots if process == MAIN else _map(run_dir, MAIN)
+        self.of_main = self.slots if process == MAIN else _map(run_dir, MAIN)
         # Counters go on where a process of the same name left them; a gauge is of the living.
         for family in TABLE.families:
             if family.kind == "gauge":
@@ -222,29 +214,6 @@ class Metrics:
         self._before = self.slots.tolist()
 
     # -- a worker's
-
-    def request(self, path: str, status: int) -> None:
-        first = _FIRST_OF_ROUTE.get(path)
-        if first is None:
-            first = _FIRST_OF_PAGE if status == 200 else _FIRST_OF_OTHER
-        self.slots[first + _STATUS.get(status, _STATUS_OTHER)] += 1
-
-    def bad_request(self, reason: str) -> None:
-        self.slots[_BAD_REQUEST.get(reason, _BAD_REQUEST[OTHER])] += 1
-
-    def decided(
-        self, placements: Sequence[object], wins: Sequence[object], duration_ns: int
-    ) -> None:
-        """Count an API request; `wins`, by placement, is empty when there is no catalog."""
-        slots = self.slots
-        if wins:
-            filled = sum(map(bool, wins))
-            slots[_FILLED] += filled
-            slots[_NO_FILL] += len(wins) - filled
-        else:
-            slots[_NO_SNAPSHOT] += len(placements)
-        slots[_LATENCY + bisect_left(LATENCY_BOUNDS_NS, duration_ns)] += 1
-        slots[_LATENCY_SUM] += duration_ns
 
     def tracked(self, kind: str, outcome: str) -> None:
         of_kind = _BEACON[kind]
@@ -266,10 +235,6 @@ class Metrics:
 
     def direct(self, dispatches: bool) -> None:
         self.slots[DIRECT_DISPATCH.start] = dispatches
-
-    def draining(self) -> bool:
-        """Read the parent's word to its workers: say goodbye to every client."""
-        return self._of_main[_STOPPING] != 0
 
     # -- the loader's
 

@@ -14,6 +14,7 @@ from server.delivery.door_direct import DirectDoor
 from server.delivery.door_rsgi import RsgiDoor
 from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool
+from server.delivery.tally import Tally
 from server.delivery.tokens import Keyring
 from server.delivery.tracking import Tracker
 from server.delivery.worker import Worker
@@ -46,7 +47,7 @@ def build(config: Config, run_dir: str, name: str, demo: bool) -> Any:
         lambda kind, outcome: metrics.tracked(kind.name.lower(), outcome.name.lower()),
     )
     pages = demo_pages(holder, folder) if demo else {}
-    core = Core(config, holder, keyring, tracker, metrics, pages)
+    core = Core(config, holder, keyring, tracker, Tally(metrics), pages)
     worker = Worker(core, holder, spool, metrics, config.body_timeout_s)
     if config.door == "asgi":
         return AsgiDoor(worker)

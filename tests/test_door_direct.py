@@ -18,9 +18,9 @@ import pytest
 
 from server import granian_direct
 from server.delivery.core import BODY_BYTES_MAX, BROKEN, LATE, TOO_LARGE
-from server.delivery.door_direct import FAILED, Arrival, Dispatch
+from server.delivery.dispatch import FAILED, Arrival, Dispatch
 from server.delivery.http import Answer, Ask
-from server.delivery.worker import Waiting
+from server.delivery.waiting import Waiting
 from server.granian_direct import Echo
 from server.metrics import DIRECT_DISPATCH
 from tests.serving import DEADLINE_S, publish, start_server, wait_until
@@ -251,15 +251,22 @@ def test_an_unknown_granian_is_left_alone(monkeypatch, caplog):
     assert "serving as door=rsgi" in caplog.text
 
 
-@pytest.mark.parametrize("hook", ["Scheduler", "InPlaceLoop"])
+class Deaf:
+    """Stands for a hook that Granian calls in vain, or no more."""
+
+    def __init__(self, *_: object) -> None: ...
+
+    def take(self, watcher: object) -> None: ...
+
+    def call_soon(self, *_: object, **__: object) -> None: ...
+
+    call_soon_threadsafe = call_soon
+
+
+@pytest.mark.parametrize("hook", ["Dispatch", "InPlaceLoop"])
 def test_a_hook_that_is_not_honoured_is_found(monkeypatch, hook):
     monkeypatch.setattr(granian_direct, "TEST_TIMEOUT_S", 0.3)
-    if hook == "Scheduler":
-        monkeypatch.setattr(Dispatch, "take", lambda self, watcher: None)
-    else:
-        monkeypatch.setattr(
-            granian_direct.InPlaceLoop, "call_soon_threadsafe", lambda *_, **__: None
-        )
+    monkeypatch.setattr(granian_direct, hook, Deaf)
     assert granian_direct.install(Dispatch(Echo(), Waiting(60))) is False
 
 

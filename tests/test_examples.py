@@ -14,6 +14,7 @@ from server import cli
 from server.catalog.check import check
 from server.catalog.file import read
 from server.delivery import kevel
+from server.delivery.asking import to_request
 from server.delivery.context import Context
 from server.delivery.devices import DeviceReader
 from server.delivery.geo import Place
@@ -179,7 +180,7 @@ def winners(file, country="DE"):
     )
     index = adcore.compile(CATALOG)
     return index.select(
-        kevel.to_request(asked, Context(device, Place(country=country), "en")),
+        to_request(asked, Context(device, Place(country=country), "en")),
         index.live(SUMMER_2034_S),
         7,
     )

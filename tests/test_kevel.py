@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from adcore import Request
 from server.delivery import kevel
 from server.delivery.answer import DECISION_ID_BYTES, Moment, Writer
+from server.delivery.asking import to_request
 from server.delivery.context import Context, domain, language
 from server.delivery.devices import Device
 from server.delivery.geo import Place
@@ -27,7 +28,7 @@ def asked(**placement):
 
 
 def request_of(body: dict, context: Context = CONTEXT) -> Request:
-    return kevel.to_request(kevel.parse(json.dumps(body).encode()), context)
+    return to_request(kevel.parse(json.dumps(body).encode()), context)
 
 
 def test_everything_asked_reaches_the_engine():
@@ -162,7 +163,7 @@ def test_domain(url, expected):
 def decide(body: dict, draw: int = 1, preview: bool = False) -> dict:
     snapshot = make_snapshot()
     parsed = kevel.parse(json.dumps(body).encode())
-    wins = snapshot.index.select(kevel.to_request(parsed, CONTEXT), snapshot.live(NOW_S), draw)
+    wins = snapshot.index.select(to_request(parsed, CONTEXT), snapshot.live(NOW_S), draw)
     moment = Moment(bytes(DECISION_ID_BYTES), NOW_S, preview)
     return json.loads(Writer(make_keyring(), BASE_URL).write(parsed, wins, snapshot, moment))
 

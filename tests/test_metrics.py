@@ -13,6 +13,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from server import metrics as table
 from server.delivery import core, tracking
+from server.delivery.tally import Tally
 from server.delivery.tokens import Kind
 from server.exposition import expose
 from server.metrics import TABLE, Family, Metrics, Totals, totals
@@ -84,16 +85,16 @@ def test_a_label_that_is_not_declared_has_no_slot():
     ],
 )
 def test_a_request_is_counted_by_route_and_status(tmp_path, path, status, labels):
-    Metrics(tmp_path, "worker-1").request(path, status)
+    Tally(Metrics(tmp_path, "worker-1")).request(path, status)
     now = totals(tmp_path)
     assert now.value(table.REQUESTS, *labels) == 1
     assert sum(counters(now)) == 1
 
 
 def test_a_decision_is_counted_by_placement_and_timed_by_request(tmp_path):
-    metrics = Metrics(tmp_path, "worker-1")
-    metrics.decided(["a", "b", "c"], [["win"], [], ["win", "win"]], 12_000)
-    metrics.decided(["a"], [], 60_000_000)
+    tally = Tally(Metrics(tmp_path, "worker-1"))
+    tally.decided(["a", "b", "c"], [["win"], [], ["win", "win"]], 12_000)
+    tally.decided(["a"], [], 60_000_000)
     now = totals(tmp_path)
     assert now.value(table.DECISIONS, "filled") == 2
     assert now.value(table.DECISIONS, "no_fill") == 1
@@ -105,16 +106,17 @@ def test_a_decision_is_counted_by_placement_and_timed_by_request(tmp_path):
 
 @pytest.mark.parametrize("edge", range(len(table.LATENCY_BOUNDS_NS)))
 def test_a_bucket_takes_its_bound_and_not_a_nanosecond_more(tmp_path, edge):
-    metrics = Metrics(tmp_path, "worker-1")
+    tally = Tally(Metrics(tmp_path, "worker-1"))
     for more in (0, 1):
-        metrics.decided([], [], table.LATENCY_BOUNDS_NS[edge] + more)
+        tally.decided([], [], table.LATENCY_BOUNDS_NS[edge] + more)
     assert totals(tmp_path).buckets(table.DECISION_SECONDS)[edge : edge + 2] == [1, 1]
 
 
 def test_what_a_set_does_not_name_is_counted_as_other(tmp_path):
     metrics = Metrics(tmp_path, "worker-1")
-    metrics.bad_request("shape")
-    metrics.bad_request("unheard of")
+    tally = Tally(metrics)
+    tally.bad_request("shape")
+    tally.bad_request("unheard of")
     metrics.tracked("click", "bad_token")
     metrics.tracked("click", "unheard of")
     metrics.snapshot_refused("checksum")
@@ -148,10 +150,10 @@ def test_the_loaders_state_is_told(tmp_path):
 def test_the_parents_word_reaches_every_process_at_once(tmp_path):
     worker = Metrics(tmp_path, "worker-1")  # even one that was there first
     main = Metrics(tmp_path, "main")
-    assert not worker.draining()
+    assert not Tally(worker).draining()
     main.stopping(table.DRAINS)
-    assert worker.draining()
-    assert main.draining()
+    assert Tally(worker).draining()
+    assert Tally(main).draining()
     assert totals(tmp_path).value(table.STOPPING) == table.DRAINS
 
 
@@ -160,13 +162,14 @@ def test_the_parents_word_reaches_every_process_at_once(tmp_path):
 WRITER = """
 import sys
 from pathlib import Path
+from server.delivery.tally import Tally
 from server.metrics import Metrics
-metrics = Metrics(Path(sys.argv[1]), sys.argv[2])
+tally = Tally(Metrics(Path(sys.argv[1]), sys.argv[2]))
 print("ready", flush=True)
 sys.stdin.readline()
 for _ in range(int(sys.argv[3])):
-    metrics.request("/api/v2", 200)
-    metrics.decided([0], [[1]], 25_000)
+    tally.request("/api/v2", 200)
+    tally.decided([0], [[1]], 25_000)
 """
 
 
@@ -204,7 +207,7 @@ def test_no_count_is_lost_or_goes_down_while_processes_write(tmp_path):
 def test_a_respawned_worker_goes_on_counting_and_forgets_its_state(tmp_path):
     first = Metrics(tmp_path, "worker-1")
     other = Metrics(tmp_path, "worker-2")
-    first.request("/r", 302)
+    Tally(first).request("/r", 302)
     first.serving(5)
     other.serving(6)
     first.spooled(1000, written=10, shed=2, failed=1)
@@ -213,7 +216,7 @@ def test_a_respawned_worker_goes_on_counting_and_forgets_its_state(tmp_path):
 
     second = Metrics(tmp_path, "worker-1")
     assert totals(tmp_path).value(table.SERVING_GENERATION) == 0  # it has no snapshot yet
-    second.request("/r", 302)
+    Tally(second).request("/r", 302)
     second.serving(6)
     second.spooled(2000, written=4, shed=0, failed=0)
     second.looked_up("geo", hits=1, misses=1)
@@ -226,7 +229,7 @@ def test_a_respawned_worker_goes_on_counting_and_forgets_its_state(tmp_path):
 
 
 def test_a_file_that_is_still_empty_counts_for_nothing(tmp_path):
-    Metrics(tmp_path, "worker-1").request("/r", 302)
+    Tally(Metrics(tmp_path, "worker-1")).request("/r", 302)
     (tmp_path / "metrics-worker-2.bin").touch()
     assert totals(tmp_path).value(table.REQUESTS, "click", "302") == 1
 
@@ -318,7 +321,7 @@ def test_what_is_exposed_is_what_was_counted(slots, data):
     ],
 )
 def test_the_older_format_is_for_those_who_know_no_other(tmp_path, accept, old):
-    Metrics(tmp_path, "worker-1").request("/r", 302)
+    Tally(Metrics(tmp_path, "worker-1")).request("/r", 302)
     text, content_type = expose(totals(tmp_path), accept)
     assert content_type.startswith("text/plain; version=0.0.4") == old
     parse = (parser if old else openmetrics).text_string_to_metric_families

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
+from server.delivery.tally import Tally
 from server.metrics import DRAINS, Metrics
 from server.ops import CONNECTIONS_MAX, Ops
 from tests.serving import DEADLINE_S, wait_until
@@ -51,7 +52,7 @@ def test_it_is_ready_when_the_last_worker_is_and_until_it_drains(ops, tmp_path):
 
 def test_metrics_are_sums_over_processes_in_openmetrics(ops, tmp_path):
     for number in (1, 2):
-        Metrics(tmp_path, f"worker-{number}").request("/r", 302)
+        Tally(Metrics(tmp_path, f"worker-{number}")).request("/r", 302)
     response, body = ask(ops, "/metrics?name[]=all", accept="*/*")
     assert response.status == 200
     assert response.headers["content-type"].startswith("application/openmetrics-text")

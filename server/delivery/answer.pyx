@@ -10,7 +10,10 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport uint8_t
 from libc.string cimport memcpy
 
-from server.delivery.sealing cimport Key, _spell
+from adcore.index cimport Win
+
+from server.delivery.sealing cimport _spell
+from server.delivery.snapshot cimport Snapshot
 
 import msgspec
 
@@ -40,12 +43,9 @@ cdef const char* HEX = b"0123456789abcdef"
 
 
 @cython.final
+@cython.freelist(8)
 cdef class Moment:
     """When and under which id a request is decided; a previewed ad is never billed."""
-
-    cdef readonly bytes decision_id
-    cdef readonly object now_s
-    cdef readonly int flags
 
     def __init__(self, bytes decision_id not None, now_s, bint preview):
         if len(decision_id) != DECISION_ID_BYTES:
@@ -59,12 +59,6 @@ cdef class Moment:
 cdef class Writer:
     """Writes the answers of one worker, one at a time: the buffer is its own."""
 
-    cdef Key key
-    cdef bytes shown_head, click_head, impression_head, base_url
-    cdef object sign_event
-    cdef char* room
-    cdef Py_ssize_t size, used
-
     def __init__(self, keyring not None, str base_url not None):
         self.key = keyring.current
         self.shown_head = keyring.head(0)
@@ -76,7 +70,7 @@ cdef class Writer:
     def __dealloc__(self):
         PyMem_Free(self.room)
 
-    def write(self, asked not None, list wins not None, snapshot, Moment moment not None):
+    cpdef bytes write(self, asked, list wins, Snapshot snapshot, Moment moment):
         """The JSON of Kevel's answer: an array where `count` was asked, null for no ad.
 
         `wins` is what `Index.select` gave for `asked`, or empty without a snapshot: then every
@@ -106,7 +100,7 @@ cdef class Writer:
         self._add(b"}}")
         return PyBytes_FromStringAndSize(self.room, self.used)
 
-    cdef int _begin(self, user, snapshot, Moment moment) except -1:
+    cdef int _begin(self, user, Snapshot snapshot, Moment moment) except -1:
         self.used = 0
         if self.size > ROOM_KEPT_BYTES_MAX:
             PyMem_Free(self.room)
@@ -121,7 +115,9 @@ cdef class Writer:
         self._add(b'","generation":%d,"decisions":{' % generation)
         return 0
 
-    cdef int _add_ad(self, win, placement, snapshot, Moment moment, unsigned int place) except -1:
+    cdef int _add_ad(
+        self, Win win, placement, Snapshot snapshot, Moment moment, unsigned int place
+    ) except -1:
         template = snapshot.template(win.ad)
         cdef list pieces = template.pieces, holes = template.holes
         cdef char[TOKEN_TEXT] click, impression
@@ -174,7 +170,7 @@ cdef class Writer:
         self._add(b"]")
         return 0
 
-    cdef int _add_pricing(self, win, snapshot) except -1:
+    cdef int _add_pricing(self, Win win, Snapshot snapshot) except -1:
         template = snapshot.template(win.ad)
         if win.clear_price_micros == template.price_micros:
             self._add(template.pricing)

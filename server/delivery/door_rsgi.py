@@ -4,6 +4,7 @@ import asyncio
 from typing import Any
 
 from server.delivery.core import BODY_BYTES_MAX, BROKEN, LATE, TOO_LARGE, Core
+from server.delivery.dispatch import ask_of
 from server.delivery.http import Answer, Ask
 from server.delivery.worker import Worker
 
@@ -54,9 +55,3 @@ async def _read_chunked(proto: Any) -> bytes | None:
         if len(body) > BODY_BYTES_MAX:
             return None
     return bytes(body)
-
-
-def ask_of(scope: Any) -> Ask:
-    # The peer is the address of `address:port`; empty on a unix socket.
-    peer = scope.client.rpartition(":")[0]
-    return Ask(scope.method, scope.path, scope.query_string, scope.headers, peer)

@@ -1,16 +1,16 @@
-"""`POST /api/v2` as it is asked: Kevel's Decision API. `answer.pyx` writes what is answered.
+"""`POST /api/v2` as it is asked: Kevel's Decision API.
 
-What its public SDKs send is understood; what would restrict the choice in a way we can't honour
-yet is refused with a 400, because leaving a restriction out would show an ad that the caller
-ruled out. Other unknown fields are ignored.
+`asking.pyx` turns it into the engine's request, and `answer.pyx` writes what is answered. What
+Kevel's public SDKs send is understood; what would restrict the choice in a way we can't honour yet
+is refused with a 400, because leaving a restriction out would show an ad that the caller ruled out.
+Other unknown fields are ignored.
 """
 
-from typing import Annotated, Final, TypeAlias, cast
+from typing import Annotated, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
 
-from adcore import Placement, Request
 from adcore.limits import (
     BLOCKED_MAX,
     PLACEMENTS_MAX,
@@ -18,8 +18,7 @@ from adcore.limits import (
     REQUEST_VALUES_MAX,
     WINNERS_MAX,
 )
-from adcore.request import KeyValues
-from server.delivery.context import Context, domain
+from server.delivery.asking import names_fault
 
 EXACT: Final = 2**53  # key-values are compared as doubles: past this, two integers may be one
 FLOOR_UNITS_MAX: Final = 1_000_000  # of currency a thousand; more is a mistake in the unit
@@ -81,7 +80,6 @@ class Unreadable(ValueError):
 
 
 _decode = msgspec.json.Decoder(Asked).decode
-_text = msgspec.json.Encoder().encode
 
 
 def parse(body: bytes) -> Asked:
@@ -93,49 +91,7 @@ def parse(body: bytes) -> Asked:
     except (ValueError, RecursionError) as error:
         # UnicodeDecodeError and RecursionError are not msgspec's own errors.
         raise Unreadable("json", f"not JSON: {error}") from None
-    names = {placement.div_name for placement in asked.placements}
-    if len(names) < len(asked.placements):
-        raise Unreadable("shape", "a divName is used twice - at `$.placements`")
-    for name in names:
-        if not (name.isascii() and name.isprintable()):
-            raise Unreadable("shape", "a divName is not printable ASCII - at `$.placements`")
+    fault = names_fault(asked.placements)
+    if fault is not None:
+        raise Unreadable("shape", f"{fault} - at `$.placements`")
     return asked
-
-
-def to_request(asked: Asked, context: Context) -> Request:
-    """What the engine is asked: the caller's words and what the connection tells."""
-    device, place, user = context.device, context.place, asked.user
-    segments: list[str] = []
-    if user is not None and user.segments:
-        segments = list(map(str, user.segments))
-    return Request(
-        [_placement(placement) for placement in asked.placements],
-        place.country,
-        place.region,
-        place.metro,
-        place.city,
-        device.device,
-        device.os,
-        device.browser,
-        context.language,
-        domain(asked.url),
-        keywords=asked.keywords or [],
-        segments=segments,
-        blocked_creatives=asked.blocked_creatives or [],
-    )
-
-
-def _placement(asked: PlacementAsked) -> Placement:
-    floor, properties = asked.floor_price, asked.properties
-    if properties and None in properties.values():
-        properties = {key: value for key, value in properties.items() if value is not None}
-    return Placement(
-        asked.div_name,
-        asked.site_id or 0,
-        asked.zone_ids or [],
-        asked.ad_types or [],
-        asked.count or 1,
-        # To the nearest micro: 1.1 is not a binary fraction, and 1.10 must pass a floor of 1.1.
-        round(floor * 1_000_000) if floor else 0,
-        cast(KeyValues, properties or {}),
-    )

@@ -4,13 +4,13 @@ import asyncio
 import gc
 import logging
 import threading
-from types import TracebackType
-from typing import Final, Protocol
+from typing import Final
 
-from server.clock import monotonic_s, now_s
+from server.clock import now_s
 from server.delivery.core import Core
 from server.delivery.snapshot import POLL_INTERVAL_S, Holder
 from server.delivery.spool import Spool
+from server.delivery.waiting import Waiting
 from server.errors import SpoolError
 from server.metrics import Metrics
 
@@ -19,59 +19,6 @@ log = logging.getLogger(__name__)
 TICK_S: Final = 0.1  # how late a body may be cut off, and how old the spool's metrics are
 # gen0, gen1, gen2: requests leave no cycles, so a collection only has work after thousands of them.
 GC_THRESHOLDS: Final = (50_000, 20, 1000)
-
-
-class Waiter(Protocol):
-    """A task, or whatever else can be told that its time is over."""
-
-    def cancel(self) -> object: ...
-
-
-class Waiting:
-    """Requests whose body has not arrived, so that none waits for ever.
-
-    A task waits inside of `with waiting:`. One timer cancels whatever is overdue; a timeout object
-    a request would cost more than reading the body. Any thread may add and remove: each does one
-    operation on a dictionary of objects that compare by identity, which the GIL makes whole.
-    """
-
-    def __init__(self, timeout_s: float) -> None:
-        self._timeout_s = timeout_s
-        # In order of arrival, which is the order in which they become overdue.
-        self._since_s: dict[Waiter, float] = {}
-
-    def add(self, waiter: Waiter) -> None:
-        self._since_s[waiter] = monotonic_s()
-
-    def remove(self, waiter: Waiter) -> bool:
-        """Whether it was waiting: of several that remove it at once, one alone is told so."""
-        return self._since_s.pop(waiter, None) is not None
-
-    def __contains__(self, waiter: Waiter) -> bool:
-        return waiter in self._since_s
-
-    def __enter__(self) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self.add(task)
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        task = asyncio.current_task()
-        if task is not None:
-            self.remove(task)
-
-    def cancel_overdue(self) -> None:
-        latest_s = monotonic_s() - self._timeout_s
-        # A copy is made whole, while a list of the items might see a thread change them.
-        for waiter, since_s in self._since_s.copy().items():
-            if since_s > latest_s:
-                break
-            waiter.cancel()
 
 
 class Worker:

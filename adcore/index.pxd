@@ -1,0 +1,27 @@
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from adcore.choosing cimport Choice, Winner
+from adcore.live cimport Live
+from adcore.tables cimport Tables
+
+cdef class Win:
+    cdef readonly uint32_t line
+    cdef readonly uint32_t ad
+    cdef readonly int64_t line_item_id
+    cdef readonly int64_t creative_id
+    cdef readonly uint32_t priority
+    cdef readonly int64_t ecpm_micros
+    cdef readonly int64_t clear_price_micros
+
+cdef class Index:
+    cdef Py_buffer view
+    cdef Tables tables
+    cdef Choice* choice
+    cdef bint busy
+
+    cpdef list select(self, request, Live live, uint64_t draw)
+    cdef int _check_zones(self) except -1
+    cdef int _allocate(self) except -1
+    cdef int _select(
+        self, object request, list placements, Live live, uint64_t draw, list answers) except -1
+    cdef Win _win(self, const Winner* winner)

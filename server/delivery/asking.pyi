@@ -1,0 +1,6 @@
+from adcore import Request
+from server.delivery.context import Context
+from server.delivery.kevel import Asked, PlacementAsked
+
+def to_request(asked: Asked, context: Context) -> Request: ...
+def names_fault(placements: list[PlacementAsked]) -> str | None: ...

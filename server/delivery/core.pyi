@@ -1,0 +1,43 @@
+from collections.abc import Callable, Mapping
+from typing import final
+
+from server.config import Config
+from server.delivery.http import Answer, Ask, Headers
+from server.delivery.snapshot import Holder
+from server.delivery.tally import Tally
+from server.delivery.tokens import Keyring
+from server.delivery.tracking import Tracker
+
+API: str
+PING: str
+BODY_BYTES_MAX: int
+URL_CHARS_MAX: int
+HEADERS_MAX: int
+JSON_HEADERS: Headers
+TOO_LARGE: Answer
+LATE: Answer
+BROKEN: Answer
+
+def refusal(status: int, error: str, *headers: tuple[str, str]) -> Answer: ...
+
+@final
+class Core:
+    def __init__(
+        self,
+        config: Config,
+        holder: Holder,
+        keyring: Keyring,
+        tracker: Tracker,
+        tally: Tally,
+        pages: Mapping[str, Callable[[], Answer]],
+    ) -> None: ...
+    def admit(self, ask: Ask) -> Answer | None: ...
+    def decide(self, ask: Ask, body: bytes) -> Answer: ...
+    def done(self, ask: Ask, answer: Answer) -> Answer: ...
+    def lookups(self) -> dict[str, tuple[int, int]]: ...
+
+@final
+class Dice:
+    """Random decision ids."""
+
+def draw_of(decision_id: bytes) -> int: ...

@@ -1,0 +1,294 @@
+"""The synchronous core: an `Ask` and its body in, an `Answer` out, with nothing awaited.
+
+A door first calls `admit`, which answers at once whatever needs no body, good or bad; None
+means that the body is wanted, and `decide` answers with it. Nothing a client sends ends in a
+5xx: what is wrong is a 4xx with a short JSON reason.
+"""
+
+cimport cython
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int64_t, uint8_t, uint64_t
+
+from server.delivery.answer cimport Moment, Writer
+from server.delivery.http cimport Answer, Ask
+from server.delivery.snapshot cimport Holder, Snapshot
+from server.delivery.tally cimport Tally
+
+import re
+from os import urandom
+
+import msgspec
+
+from server.clock import now_s, perf_ns
+from server.delivery.answer import DECISION_ID_BYTES
+from server.delivery.asking import to_request
+from server.delivery.context import ContextReader
+from server.delivery.kevel import Unreadable, parse
+
+API = "/api/v2"
+PING = "/ping"
+
+BODY_BYTES_MAX = 65_536  # 30 x a large request; decoding it stays below a millisecond
+URL_CHARS_MAX = 8_192  # what proxies pass on
+HEADERS_MAX = 64  # browsers send about 20
+cdef Py_ssize_t LENGTH_DIGITS_MAX = 19  # as 64 bits have
+
+# What a caller may call JSON: browsers send the second without a preflight, `curl -d` the third.
+cdef frozenset _MEDIA_TYPES = frozenset(
+    {"application/json", "text/plain", "application/x-www-form-urlencoded"}
+)
+
+# Until the year 2286; digits in ASCII, as others are digits to Python too.
+cdef object _SECONDS = re.compile(r"[0-9]{1,10}").fullmatch
+
+JSON_HEADERS = (
+    ("content-type", "application/json"),
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+)
+# The unread rest of a refused request must not be taken for the next one.
+cdef tuple _CLOSE = ("connection", "close")
+
+
+def refusal(int status, str error not None, *headers):
+    """A 4xx that says why, as JSON."""
+    return Answer(status, JSON_HEADERS + headers, msgspec.json.encode({"error": error}))
+
+
+cdef Answer _NOT_FOUND = refusal(404, "no such path")
+cdef Answer _TOO_LONG = refusal(414, f"the URL is longer than {URL_CHARS_MAX} characters", _CLOSE)
+cdef Answer _TOO_MANY = refusal(431, f"more than {HEADERS_MAX} headers", _CLOSE)
+cdef Answer _ONE_HOST = refusal(400, "exactly one Host header is needed", _CLOSE)
+cdef Answer _MEDIA_TYPE = refusal(415, "the body must be application/json", _CLOSE)
+cdef Answer _ENCODED = refusal(415, "no content-encoding is understood", _CLOSE)
+cdef Answer _LENGTH = refusal(400, "content-length is not a number", _CLOSE)
+cdef Answer _TIME = refusal(400, "x-adcore-time must be UTC seconds")
+cdef Answer _USE_POST = refusal(405, "use POST", ("allow", "POST, OPTIONS"), _CLOSE)
+cdef Answer _USE_GET = refusal(405, "use GET", ("allow", "GET, HEAD"), _CLOSE)
+cdef Answer _USE_BEACON = refusal(405, "use GET or POST", ("allow", "GET, HEAD, POST"), _CLOSE)
+cdef Answer _PREFLIGHT = Answer(204, (("allow", "POST, OPTIONS"),), b"")
+
+# What a door answers when the body itself fails.
+TOO_LARGE = refusal(413, f"the body is larger than {BODY_BYTES_MAX} bytes", _CLOSE)
+LATE = refusal(408, "the body did not arrive in time", _CLOSE)
+BROKEN = refusal(400, "the body can't be read", _CLOSE)
+
+# What was wrong with an API request, for the metric; a refusal of its body counts itself.
+cdef dict _REASONS = {
+    _TOO_LONG: "headers",
+    _TOO_MANY: "headers",
+    _ONE_HOST: "headers",
+    _LENGTH: "headers",
+    _MEDIA_TYPE: "media_type",
+    _ENCODED: "encoding",
+    _USE_POST: "method",
+    TOO_LARGE: "size",
+    LATE: "timeout",
+    BROKEN: "other",
+}
+
+
+@cython.final
+cdef class Core:
+    """One a worker. `pages` are prepared answers by path, empty outside the demo."""
+
+    cdef Holder holder
+    cdef Writer writer
+    cdef Tally tally
+    cdef Dice dice
+    cdef object contexts
+    cdef dict beacons, pages
+    cdef frozenset origins
+    cdef bint preview
+
+    def __init__(
+        self, config not None, Holder holder not None, keyring not None, tracker not None,
+        Tally tally not None, pages not None,
+    ):
+        self.holder = holder
+        self.writer = Writer(keyring, config.base_url)
+        self.tally = tally
+        self.dice = Dice()
+        self.contexts = ContextReader(config)
+        self.beacons = {
+            "/i.gif": tracker.impression,
+            "/r": tracker.click,
+            "/e.gif": tracker.event,
+        }
+        self.pages = {PING: self._ping, **pages}
+        self.origins = frozenset(config.cors_origins)
+        self.preview = config.preview
+
+    # -- the calls of a door: each request ends in exactly one of them with an answer
+
+    def admit(self, Ask ask not None):
+        """The answer to whatever needs no body, and to what is wrong; None: the body is wanted."""
+        answer = self._admit(ask)
+        return None if answer is None else self.done(ask, answer)
+
+    def decide(self, Ask ask not None, bytes body not None):
+        """The answer to an API request whose body has arrived."""
+        if len(body) > BODY_BYTES_MAX:
+            return self.done(ask, TOO_LARGE)
+        return self.done(ask, self._decide(ask, body))
+
+    cpdef Answer done(self, Ask ask, Answer answer):
+        """Counts the answer, and adds what every answer carries."""
+        self.tally.request(ask.path, answer.status)
+        if answer.status >= 400 and ask.path == API and answer in _REASONS:
+            self.tally.bad_request(_REASONS[answer])
+        cdef tuple headers = answer.headers
+        if self.origins:
+            headers += self._cors(ask)
+        if self.tally.draining():
+            headers += (_CLOSE,)
+        if headers is answer.headers:
+            return answer
+        return Answer(answer.status, headers, answer.body)
+
+    def lookups(self):
+        """Hits and misses so far, by cache."""
+        return self.contexts.lookups()
+
+    # -- before the body -------------------------------------------------------------------------
+
+    cdef Answer _admit(self, Ask ask):
+        if len(ask.path) + len(ask.query) > URL_CHARS_MAX:
+            return _TOO_LONG
+        if len(ask.headers) > HEADERS_MAX:
+            return _TOO_MANY
+        cdef list hosts = ask.headers.get_all("host")
+        # Granian's ASGI gives an empty one for none.
+        if len(hosts) != 1 or not hosts[0]:
+            return _ONE_HOST
+        if ask.path == API:
+            return self._admit_api(ask)
+        beacon = self.beacons.get(ask.path)
+        if beacon is not None:
+            if ask.method not in ("GET", "HEAD", "POST"):
+                return _USE_BEACON
+            return beacon(ask, self.contexts.client_ip(ask), now_s())
+        page = self.pages.get(ask.path)
+        if page is None:
+            return _NOT_FOUND
+        return page() if ask.method in ("GET", "HEAD") else _USE_GET
+
+    cdef Answer _admit_api(self, Ask ask):
+        if ask.method != "POST":
+            return _PREFLIGHT if ask.method == "OPTIONS" else _USE_POST
+        headers = ask.headers
+        media_type = headers.get("content-type")
+        if media_type is not None and not _is_json(media_type):
+            return _MEDIA_TYPE
+        encoding = headers.get("content-encoding")
+        if encoding is not None and encoding.lower() != "identity":
+            return _ENCODED
+        cdef str length = headers.get("content-length")
+        if length is None:
+            return None  # chunked, or empty: the door counts as it reads
+        if not (length.isascii() and length.isdigit()):
+            return _LENGTH
+        # Longer ones are no number to `int`, which refuses what is slow to read.
+        if len(length) > LENGTH_DIGITS_MAX or int(length) > BODY_BYTES_MAX:
+            return TOO_LARGE
+        return None
+
+    def _ping(self):
+        """Ready: an index is loaded and we are not going away."""
+        cdef Snapshot snapshot = self.holder.snapshot
+        if self.tally.draining():
+            return Answer(503, JSON_HEADERS, b'{"status":"draining"}')
+        if snapshot is None:
+            return Answer(503, JSON_HEADERS, b'{"status":"waiting for a catalog"}')
+        return Answer(200, JSON_HEADERS, b'{"status":"ok","generation":%d}' % snapshot.generation)
+
+    cdef tuple _cors(self, Ask ask):
+        """Only origins that the settings list may read our answers; no other is ever echoed."""
+        origin = ask.headers.get("origin")
+        if origin not in self.origins:
+            return (("vary", "origin"),)
+        return (
+            ("vary", "origin"),
+            ("access-control-allow-origin", origin),
+            ("access-control-allow-methods", "POST"),
+            ("access-control-allow-headers", "content-type"),
+            ("access-control-max-age", "86400"),
+        )
+
+    # -- the decision ----------------------------------------------------------------------------
+
+    cdef Answer _decide(self, Ask ask, bytes body):
+        cdef int64_t started_ns = perf_ns()
+        cdef int64_t received_s = now_s()
+        cdef int64_t at_s = received_s
+        cdef bint previewed = False
+        try:
+            asked = parse(body)
+        except Unreadable as error:
+            return self._unreadable(error.reason, str(error))
+        if self.preview:
+            stated = ask.headers.get("x-adcore-time")
+            if stated is not None:
+                if not _SECONDS(stated):
+                    return _TIME
+                at_s, previewed = int(stated), True
+        # Read once: a swap between two reads would mix two generations.
+        cdef Snapshot snapshot = self.holder.snapshot
+        cdef bytes decision_id = self.dice.take()
+        cdef list wins = []
+        if snapshot is not None:
+            request = to_request(asked, self.contexts.read(ask, asked.ip))
+            try:
+                wins = snapshot.index.select(request, snapshot.live(at_s), draw_of(decision_id))
+            except ValueError as error:
+                # The engine's bounds on a request as a whole, which no single field breaks.
+                return self._unreadable("shape", str(error))
+        moment = Moment(decision_id, received_s, previewed)
+        answer = Answer(200, JSON_HEADERS, self.writer.write(asked, wins, snapshot, moment))
+        self.tally.decided(asked.placements, wins, <int64_t> perf_ns() - started_ns)
+        return answer
+
+    cdef Answer _unreadable(self, str reason, str error):
+        self.tally.bad_request(reason)
+        return refusal(400, error)
+
+
+cdef bint _is_json(str media_type):
+    if media_type == "application/json":
+        return True
+    return media_type.partition(";")[0].strip().lower() in _MEDIA_TYPES
+
+
+cdef enum:
+    PAGE_BYTES = 4096
+
+
+@cython.final
+cdef class Dice:
+    """Random decision ids, bought from the kernel by the page: one system call in 292 requests."""
+
+    cdef bytes page
+    cdef Py_ssize_t at
+
+    def __init__(self):
+        self.at = PAGE_BYTES
+
+    cdef bytes take(self):
+        cdef Py_ssize_t first = self.at
+        cdef Py_ssize_t size = DECISION_ID_BYTES
+        if first + size > PAGE_BYTES:
+            self.page, first = urandom(PAGE_BYTES), 0
+        self.at = first + size
+        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.page) + first, size)
+
+
+cpdef uint64_t draw_of(bytes decision_id):
+    """The engine's draw: the id's first 64 bits, so that a decisionId is enough to replay it."""
+    cdef const uint8_t* raw = <const uint8_t*> PyBytes_AS_STRING(decision_id)
+    cdef uint64_t draw = 0
+    cdef Py_ssize_t place
+    if len(decision_id) < 8:
+        raise ValueError("a decision id has 8 bytes and more")
+    for place in range(8):
+        draw = draw << 8 | raw[place]
+    return draw

@@ -1,0 +1,20 @@
+from libc.stdint cimport int64_t, uint32_t
+
+from adcore.index cimport Index
+from adcore.live cimport Live
+
+cdef class Snapshot:
+    cdef readonly int64_t generation
+    cdef readonly Index index
+    cdef readonly object click_url  # by creative id
+    cdef readonly object names
+    cdef object bundle
+    cdef dict templates             # by ad
+    cdef Live _live
+    cpdef Live live(self, int64_t now_s)
+    cpdef template(self, uint32_t ad)
+
+cdef class Holder:
+    cdef readonly Snapshot snapshot
+    cdef object run_dir, link, name
+    cdef Snapshot retired

@@ -1,0 +1,27 @@
+from collections.abc import Callable
+from pathlib import Path
+from typing import final
+
+from adcore import Index, Live
+from server.delivery.bundle import Bundle
+from server.delivery.render import AdTemplate
+
+POLL_INTERVAL_S: float
+TEMPLATES_MAX: int
+
+@final
+class Snapshot:
+    generation: int
+    index: Index
+    click_url: Callable[[int], str | None]
+    names: memoryview
+    def __init__(self, bundle: Bundle) -> None: ...
+    def live(self, now_s: int) -> Live: ...
+    def template(self, ad: int) -> AdTemplate: ...
+
+@final
+class Holder:
+    snapshot: Snapshot | None
+    def __init__(self, run_dir: Path) -> None: ...
+    def click_url(self, creative_id: int) -> str | None: ...
+    def poll(self, now_s: int) -> bool: ...
