@@ -5,6 +5,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from adcore.limits cimport (
     BLOCKED_MAX, PLACEMENTS_MAX, REQUEST_FEATURES_MAX, REQUEST_VALUES_MAX, WINNERS_MAX,
 )
+from adcore.interning cimport Batch
 from adcore.matching cimport Matcher
 from adcore.tables cimport Tables
 
@@ -14,6 +15,7 @@ cdef struct Number:
 
 # A request as the kernels see it. The placement's own features and numbers follow the request's.
 cdef struct Context:
+    Batch batch                 # values that wait to become features
     uint32_t features[REQUEST_FEATURES_MAX]
     uint32_t feature_count
     Number numbers[REQUEST_VALUES_MAX]

@@ -7,10 +7,12 @@ walk the longest run that the catalog itself made; half the slots are free, so r
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.string cimport memcmp, memcpy
 
-from adcore.limits cimport VALUE_BYTES_MAX
 from adcore.tables cimport SLOTS, Feature, Slot, Tables
 
 import array
+
+cdef extern from *:
+    void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
 
 
 cdef inline uint64_t _stir(uint64_t hashed) noexcept nogil:
@@ -34,38 +36,102 @@ cdef uint64_t _hash(uint32_t space, const uint8_t* text, uint32_t size) noexcept
     return hashed
 
 
+cdef inline uint32_t _probe(
+    const Tables* tables, uint64_t hashed, uint32_t* place
+) noexcept nogil:
+    """Return the feature of the next slot that has the hash's tag, from `place` on, or UNKNOWN."""
+    cdef uint32_t mask = tables.counts[SLOTS] - 1
+    cdef const Slot* slot
+    while True:
+        slot = &tables.slots[place[0] & mask]
+        place[0] += 1
+        if not slot.feature_after:
+            return UNKNOWN
+        if slot.tag == <uint32_t> (hashed >> 32):
+            return slot.feature_after - 1
+
+
+cdef inline bint _is(
+    const Tables* tables, uint32_t number, uint32_t space, const uint8_t* text, uint32_t size
+) noexcept nogil:
+    cdef const Feature* feature = &tables.features[number]
+    return feature.space == space and feature.text_bytes == size \
+        and not memcmp(tables.texts + feature.text_first, text, size)
+
+
 cdef uint32_t _feature(
     const Tables* tables, uint32_t space, const uint8_t* text, uint32_t size
 ) noexcept nogil:
     cdef uint64_t hashed = _hash(space, text, size)
-    cdef uint32_t tag = <uint32_t> (hashed >> 32)
-    cdef uint32_t mask = tables.counts[SLOTS] - 1
-    cdef uint32_t place = <uint32_t> hashed & mask
-    cdef const Slot* slot
-    cdef const Feature* feature
-    while True:
-        slot = &tables.slots[place]
-        if not slot.feature_after:
-            return UNKNOWN
-        if slot.tag == tag:
-            feature = &tables.features[slot.feature_after - 1]
-            if feature.space == space and feature.text_bytes == size \
-                    and not memcmp(tables.texts + feature.text_first, text, size):
-                return slot.feature_after - 1
-        place = (place + 1) & mask
+    cdef uint32_t place = <uint32_t> hashed
+    cdef uint32_t feature = _probe(tables, hashed, &place)
+    while feature != UNKNOWN and not _is(tables, feature, space, text, size):
+        feature = _probe(tables, hashed, &place)
+    return feature
 
 
-cdef uint32_t _feature_folded(
-    const Tables* tables, uint32_t space, const uint8_t* text, uint32_t size
+# -- many at once: the table is larger than a core's caches, and a look-up misses three times in turn
+
+
+cdef void _enqueue(
+    Batch* batch, const Tables* tables, uint32_t space, const uint8_t* text, uint32_t size,
+    bint folded
 ) noexcept nogil:
-    """Look up with ASCII letters in lower case; other bytes, UTF-8 among them, stay as they are."""
-    cdef uint8_t[VALUE_BYTES_MAX] folded
+    """Begin a look-up; the batch must have room, and `size` be at most VALUE_BYTES_MAX.
+
+    Folded, ASCII letters are in lower case; other bytes, UTF-8 among them, stay as they are.
+    """
+    cdef Lookup* lookup = &batch.lookups[batch.count]
+    cdef uint8_t* copy = batch.texts + batch.text_bytes
     cdef uint32_t place
     cdef uint8_t byte
-    for place in range(size):
-        byte = text[place]
-        folded[place] = byte | ((<uint8_t> (byte - 65) < 26) << 5)
-    return _feature(tables, space, folded, size)
+    if folded:
+        for place in range(size):
+            byte = text[place]
+            copy[place] = byte | ((<uint8_t> (byte - 65) < 26) << 5)
+    else:
+        memcpy(copy, text, size)
+    lookup.hashed = _hash(space, copy, size)
+    lookup.space = space
+    lookup.text_first = batch.text_bytes
+    lookup.text_bytes = size
+    _prefetch(&tables.slots[<uint32_t> lookup.hashed & (tables.counts[SLOTS] - 1)])
+    batch.text_bytes += size
+    batch.count += 1
+
+
+cdef uint32_t _resolve(Batch* batch, const Tables* tables, uint32_t* features) noexcept nogil:
+    """End all look-ups, in order; write those found and return how many they are."""
+    cdef uint32_t number, place, found = 0
+    cdef Lookup* lookup
+    cdef const Feature* feature
+    cdef const uint8_t* text
+    for number in range(batch.count):
+        lookup = &batch.lookups[number]
+        place = <uint32_t> lookup.hashed
+        lookup.feature = _probe(tables, lookup.hashed, &place)
+        if lookup.feature != UNKNOWN:
+            _prefetch(&tables.features[lookup.feature])
+    for number in range(batch.count):
+        lookup = &batch.lookups[number]
+        if lookup.feature != UNKNOWN:
+            feature = &tables.features[lookup.feature]
+            _prefetch(tables.texts + feature.text_first)
+            _prefetch(&tables.postings[feature.posting_first])
+    for number in range(batch.count):
+        lookup = &batch.lookups[number]
+        if lookup.feature == UNKNOWN:
+            continue
+        text = batch.texts + lookup.text_first
+        if not _is(tables, lookup.feature, lookup.space, text, lookup.text_bytes):
+            # Another value has the same tag; one in four billion has.
+            lookup.feature = _feature(tables, lookup.space, text, lookup.text_bytes)
+        if lookup.feature != UNKNOWN:
+            features[found] = lookup.feature
+            found += 1
+    batch.count = 0
+    batch.text_bytes = 0
+    return found
 
 
 def slots_of(features):

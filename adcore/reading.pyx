@@ -16,7 +16,7 @@ from libc.stdio cimport snprintf
 from libc.string cimport strlen
 
 from adcore.choosing cimport Context
-from adcore.interning cimport UNKNOWN, _feature, _feature_folded
+from adcore.interning cimport BATCH_MAX, UNKNOWN, _enqueue, _feature, _resolve
 from adcore.limits cimport (
     BLOCKED_MAX, REQUEST_KEYS_MAX, REQUEST_VALUES_MAX, VALUE_BYTES_MAX, WINNERS_MAX,
 )
@@ -39,6 +39,8 @@ cdef int DIGIT_BITS_MAX = 851
 
 
 cdef int read_request(Context* context, const Tables* tables, object request) except -1:
+    context.batch.count = 0
+    context.batch.text_bytes = 0
     context.feature_count = 0
     context.number_count = 0
     context.key_value_count = 0
@@ -57,7 +59,9 @@ cdef int read_request(Context* context, const Tables* tables, object request) ex
     _read_texts(context, tables, SPACE_SEGMENT, request.segments, "segments")
     context.blocked_count = _read_ids(
         context.blocked, BLOCKED_MAX, request.blocked_creatives, "blocked_creatives")
-    return _read_key_values(context, tables, request.key_values, 0)
+    _read_key_values(context, tables, request.key_values, 0)
+    _flush(context, tables)
+    return 0
 
 
 cdef int read_placement(
@@ -87,38 +91,55 @@ cdef int read_placement(
         context.ad_types, REQUEST_VALUES_MAX, placement.ad_types, "ad_types")
     for place in range(context.ad_type_count):
         _add_id(context, tables, SPACE_AD_TYPE, context.ad_types[place])
-    return _read_key_values(context, tables, placement.key_values, len(request_keys))
+    _read_key_values(context, tables, placement.key_values, len(request_keys))
+    _flush(context, tables)
+    return 0
 
 
 # -- features --------------------------------------------------------------------------------------
 
 
-cdef inline void _add(Context* context, uint32_t feature) noexcept nogil:
-    if feature != UNKNOWN:
-        context.features[context.feature_count] = feature
-        context.feature_count += 1
+cdef void _flush(Context* context, const Tables* tables) noexcept nogil:
+    """Look up what waits in the batch, and add what the catalog knows to the features."""
+    context.feature_count += _resolve(
+        &context.batch, tables, context.features + context.feature_count)
+
+
+cdef inline void _add(
+    Context* context, const Tables* tables, uint32_t space, const uint8_t* text, uint32_t size,
+    bint folded
+) noexcept nogil:
+    if context.batch.count == BATCH_MAX:
+        _flush(context, tables)
+    _enqueue(&context.batch, tables, space, text, size, folded)
 
 
 cdef inline void _add_id(
     Context* context, const Tables* tables, uint32_t space, int64_t number
 ) noexcept nogil:
-    _add(context, _feature(tables, space, <const uint8_t*> &number, sizeof(int64_t)))
+    _add(context, tables, space, <const uint8_t*> &number, sizeof(int64_t), False)
 
 
-cdef inline uint32_t _lookup(
-    const Tables* tables, uint32_t space, str text, bint folded
-) noexcept:
-    """Find the feature; text that is no valid Unicode, or too long, is UNKNOWN like any other."""
-    cdef Py_ssize_t size
-    cdef const char* utf8 = PyUnicode_AsUTF8AndSize(text, &size)
+cdef inline const uint8_t* _utf8(str text, uint32_t* size) noexcept:
+    """Text as bytes, or NULL: it is no valid Unicode, or too long, and so matches nothing."""
+    cdef Py_ssize_t length
+    cdef const char* utf8 = PyUnicode_AsUTF8AndSize(text, &length)
     if utf8 == NULL:
         PyErr_Clear()
-        return UNKNOWN
-    if size > VALUE_BYTES_MAX:
-        return UNKNOWN
-    if folded:
-        return _feature_folded(tables, space, <const uint8_t*> utf8, <uint32_t> size)
-    return _feature(tables, space, <const uint8_t*> utf8, <uint32_t> size)
+        return NULL
+    if length > VALUE_BYTES_MAX:
+        return NULL
+    size[0] = <uint32_t> length
+    return <const uint8_t*> utf8
+
+
+cdef inline void _add_text(
+    Context* context, const Tables* tables, uint32_t space, str text, bint folded
+) noexcept:
+    cdef uint32_t size
+    cdef const uint8_t* utf8 = _utf8(text, &size)
+    if utf8 != NULL:
+        _add(context, tables, space, utf8, size, folded)
 
 
 cdef inline int _read_text(
@@ -128,7 +149,7 @@ cdef inline int _read_text(
         return 0
     if not isinstance(text, str):
         raise TypeError(f"{field}: not text")
-    _add(context, _lookup(tables, space, <str> text, True))
+    _add_text(context, tables, space, <str> text, True)
     return 0
 
 
@@ -148,7 +169,7 @@ cdef int _read_texts(
         text = <object> PyList_GET_ITEM(values, place)
         if not isinstance(text, str):
             raise TypeError(f"{field}: not text")
-        _add(context, _lookup(tables, space, <str> text, True))
+        _add_text(context, tables, space, <str> text, True)
     return 0
 
 
@@ -192,7 +213,7 @@ cdef int _read_key_values(
     while PyDict_Next(key_values, &position, &key, &value):
         if not isinstance(<object> key, str):
             raise TypeError("key_values: a key is not text")
-        feature = _lookup(tables, SPACE_KEY, <str> key, False)
+        feature = _key_feature(tables, <str> key)
         if not isinstance(<object> value, list):
             room -= 1
             if room < 0:
@@ -210,6 +231,13 @@ cdef int _read_key_values(
     return 0
 
 
+cdef inline uint32_t _key_feature(const Tables* tables, str key) noexcept:
+    # Not in a batch: a key's values can be looked up only when it is known itself.
+    cdef uint32_t size
+    cdef const uint8_t* utf8 = _utf8(key, &size)
+    return UNKNOWN if utf8 == NULL else _feature(tables, SPACE_KEY, utf8, size)
+
+
 cdef int _read_scalar(
     Context* context, const Tables* tables, uint32_t key, object value
 ) except -1:
@@ -217,7 +245,7 @@ cdef int _read_scalar(
     cdef uint32_t space = KEY_SPACE_FIRST + key
     if isinstance(value, str):
         if key != UNKNOWN:
-            _add(context, _lookup(tables, space, <str> value, False))
+            _add_text(context, tables, space, <str> value, False)
     elif isinstance(value, bool):
         if key != UNKNOWN:
             _add_ascii(context, tables, space, b"true" if value else b"false")
@@ -235,7 +263,7 @@ cdef int _read_scalar(
 cdef inline void _add_ascii(
     Context* context, const Tables* tables, uint32_t space, const char* text
 ) noexcept nogil:
-    _add(context, _feature(tables, space, <const uint8_t*> text, <uint32_t> strlen(text)))
+    _add(context, tables, space, <const uint8_t*> text, <uint32_t> strlen(text), False)
 
 
 cdef inline void _add_number(Context* context, uint32_t key, double value) noexcept nogil:
@@ -254,7 +282,7 @@ cdef int _read_int(Context* context, const Tables* tables, uint32_t key, object 
         _add_number(context, key, <double> value)
         return 0
     if int.bit_length(number) <= DIGIT_BITS_MAX:
-        _add(context, _lookup(tables, KEY_SPACE_FIRST + key, int.__repr__(number), False))
+        _add_text(context, tables, KEY_SPACE_FIRST + key, int.__repr__(number), False)
         _add_number(context, key, PyLong_AsDouble(number))
     else:
         # Beyond every bound that a range can have, and perhaps beyond the doubles.
