@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from adcore.choosing cimport Choice, Winner
 from adcore.live cimport Live
+from adcore.request cimport Request
 from adcore.tables cimport Tables
 
 cdef class Win:
@@ -19,9 +20,9 @@ cdef class Index:
     cdef Choice* choice
     cdef bint busy
 
-    cpdef list select(self, request, Live live, uint64_t draw)
+    cpdef list select(self, Request request, Live live, uint64_t draw)
     cdef int _check_zones(self) except -1
     cdef int _allocate(self) except -1
     cdef int _select(
-        self, object request, list placements, Live live, uint64_t draw, list answers) except -1
+        self, Request request, list placements, Live live, uint64_t draw, list answers) except -1
     cdef Win _win(self, const Winner* winner)

@@ -10,9 +10,9 @@ from adcore.limits cimport PLACEMENTS_MAX, REQUEST_FEATURES_MAX
 from adcore.live cimport Live, live_at
 from adcore.matching cimport Cursor, _plan
 from adcore.reading cimport read_placement, read_request
+from adcore.request cimport Placement, Request
 from adcore.tables cimport ADS, LINES, ZONES, Line, _check, _open
 
-from adcore.request import Placement, Request
 from adcore.zones import zone_names
 
 
@@ -113,9 +113,9 @@ cdef class Index:
     def live(self, int64_t now_s):
         return live_at(self, &self.tables, now_s)
 
-    cpdef list select(self, request, Live live, uint64_t draw):
+    cpdef list select(self, Request request, Live live, uint64_t draw):
         cdef list answers
-        if not isinstance(request, Request):
+        if request is None:
             raise TypeError("request: not a Request")
         if live is None:
             raise TypeError("live: not a Live")
@@ -123,24 +123,24 @@ cdef class Index:
             raise ValueError("live: of another Index")
         if self.busy:
             raise RuntimeError("select called from within select")
-        placements = request.placements
-        if not isinstance(placements, list):
+        cdef list placements = request.placements
+        if placements is None:
             raise TypeError("placements: not a list")
-        if len(<list> placements) > PLACEMENTS_MAX:
+        if len(placements) > PLACEMENTS_MAX:
             raise ValueError(f"placements: more than {PLACEMENTS_MAX}")
         # Lists are made before the scratch is touched: making one may run the garbage collector,
         # and with it anybody's code.
-        answers = [[] for _ in <list> placements]
+        answers = [[] for _ in placements]
         self.busy = True
         try:
-            self._select(request, <list> placements, live, draw, answers)
+            self._select(request, placements, live, draw, answers)
         finally:
             _forget_labels(self.choice)
             self.busy = False
         return answers
 
     cdef int _select(
-        self, object request, list placements, Live live, uint64_t draw, list answers
+        self, Request request, list placements, Live live, uint64_t draw, list answers
     ) except -1:
         cdef Choice* choice = self.choice
         cdef uint32_t feature_count, number_count, key_value_count, number, winner
@@ -157,7 +157,7 @@ cdef class Index:
             choice.context.number_count = number_count
             choice.context.key_value_count = key_value_count
             choice.context.placement = number
-            read_placement(&choice.context, &self.tables, placement, request)
+            read_placement(&choice.context, &self.tables, <Placement> placement, request)
             with nogil:
                 _plan(&choice.matcher, &self.tables, live.bitmap,
                       choice.context.features, choice.context.feature_count)

@@ -7,7 +7,7 @@ from adcore.tables cimport Tables
 
 cdef enum:
     UNKNOWN = 0xFFFFFFFF  # no feature: the catalog never mentions the value
-    BATCH_MAX = 32        # look-ups under way at once: more than the misses a core can have in flight
+    BATCH_MAX = 32        # look-ups under way at once: more misses than a core can have in flight
 
 cdef struct Lookup:
     uint64_t hashed

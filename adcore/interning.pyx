@@ -70,7 +70,7 @@ cdef uint32_t _feature(
     return feature
 
 
-# -- many at once: the table is larger than a core's caches, and a look-up misses three times in turn
+# -- many at once: the table is larger than a core's caches, and a look-up misses up to three times
 
 
 cdef void _enqueue(

@@ -20,6 +20,7 @@ from adcore.interning cimport BATCH_MAX, UNKNOWN, _enqueue, _feature, _resolve
 from adcore.limits cimport (
     BLOCKED_MAX, REQUEST_KEYS_MAX, REQUEST_VALUES_MAX, VALUE_BYTES_MAX, WINNERS_MAX,
 )
+from adcore.request cimport Placement, Request
 from adcore.tables cimport (
     KEY_SPACE_FIRST, SPACE_AD_TYPE, SPACE_BROWSER, SPACE_CATEGORY, SPACE_CITY, SPACE_CONNECTION,
     SPACE_COUNTRY, SPACE_DEVICE, SPACE_DOMAIN, SPACE_KEY, SPACE_KEYWORD, SPACE_LANGUAGE,
@@ -38,22 +39,22 @@ cdef extern from "Python.h":
 cdef int DIGIT_BITS_MAX = 851
 
 
-cdef int read_request(Context* context, const Tables* tables, object request) except -1:
+cdef int read_request(Context* context, const Tables* tables, Request request) except -1:
     context.batch.count = 0
     context.batch.text_bytes = 0
     context.feature_count = 0
     context.number_count = 0
     context.key_value_count = 0
-    _read_text(context, tables, SPACE_COUNTRY, request.country, "country")
-    _read_text(context, tables, SPACE_REGION, request.region, "region")
-    _read_text(context, tables, SPACE_METRO, request.metro, "metro")
-    _read_text(context, tables, SPACE_CITY, request.city, "city")
-    _read_text(context, tables, SPACE_DEVICE, request.device, "device")
-    _read_text(context, tables, SPACE_OS, request.os, "os")
-    _read_text(context, tables, SPACE_BROWSER, request.browser, "browser")
-    _read_text(context, tables, SPACE_LANGUAGE, request.language, "language")
-    _read_text(context, tables, SPACE_DOMAIN, request.domain, "domain")
-    _read_text(context, tables, SPACE_CONNECTION, request.connection, "connection")
+    _read_text(context, tables, SPACE_COUNTRY, request.country)
+    _read_text(context, tables, SPACE_REGION, request.region)
+    _read_text(context, tables, SPACE_METRO, request.metro)
+    _read_text(context, tables, SPACE_CITY, request.city)
+    _read_text(context, tables, SPACE_DEVICE, request.device)
+    _read_text(context, tables, SPACE_OS, request.os)
+    _read_text(context, tables, SPACE_BROWSER, request.browser)
+    _read_text(context, tables, SPACE_LANGUAGE, request.language)
+    _read_text(context, tables, SPACE_DOMAIN, request.domain)
+    _read_text(context, tables, SPACE_CONNECTION, request.connection)
     _read_texts(context, tables, SPACE_KEYWORD, request.keywords, "keywords")
     _read_texts(context, tables, SPACE_CATEGORY, request.categories, "categories")
     _read_texts(context, tables, SPACE_SEGMENT, request.segments, "segments")
@@ -65,12 +66,11 @@ cdef int read_request(Context* context, const Tables* tables, object request) ex
 
 
 cdef int read_placement(
-    Context* context, const Tables* tables, object placement, object request
+    Context* context, const Tables* tables, Placement placement, Request request
 ) except -1:
     """Add the placement to a context that holds the request and nothing of another placement."""
     cdef int64_t[REQUEST_VALUES_MAX] zones
     cdef uint32_t zone_count, place
-    cdef object request_keys = request.key_values
     cdef int64_t site = _id(placement.site, "site")
     cdef int64_t count = _id(placement.count, "count")
     if not 1 <= count <= WINNERS_MAX:
@@ -79,9 +79,9 @@ cdef int read_placement(
     context.floor_micros = _id(placement.floor_micros, "floor_micros")
     if context.floor_micros < 0:
         raise ValueError("floor_micros: must be from 0 to 2**63 - 1")
-    if not isinstance(placement.name, str):
+    if placement.name is None:
         raise TypeError("name: not text")
-    _read_text(context, tables, SPACE_PLACEMENT, placement.name, "name")
+    _read_text(context, tables, SPACE_PLACEMENT, placement.name)
     if site > 0:
         _add_id(context, tables, SPACE_SITE, site)
     zone_count = _read_ids(zones, REQUEST_VALUES_MAX, placement.zones, "zones")
@@ -91,7 +91,7 @@ cdef int read_placement(
         context.ad_types, REQUEST_VALUES_MAX, placement.ad_types, "ad_types")
     for place in range(context.ad_type_count):
         _add_id(context, tables, SPACE_AD_TYPE, context.ad_types[place])
-    _read_key_values(context, tables, placement.key_values, len(request_keys))
+    _read_key_values(context, tables, placement.key_values, len(request.key_values))
     _flush(context, tables)
     return 0
 
@@ -142,19 +142,15 @@ cdef inline void _add_text(
         _add(context, tables, space, utf8, size, folded)
 
 
-cdef inline int _read_text(
-    Context* context, const Tables* tables, uint32_t space, object text, str field
-) except -1:
-    if text is None:
-        return 0
-    if not isinstance(text, str):
-        raise TypeError(f"{field}: not text")
-    _add_text(context, tables, space, <str> text, True)
-    return 0
+cdef inline void _read_text(
+    Context* context, const Tables* tables, uint32_t space, str text
+) noexcept:
+    if text is not None:
+        _add_text(context, tables, space, text, True)
 
 
-cdef inline Py_ssize_t _list_size(object values, Py_ssize_t size_max, str field) except -1:
-    if not isinstance(values, list):
+cdef inline Py_ssize_t _list_size(list values, Py_ssize_t size_max, str field) except -1:
+    if values is None:
         raise TypeError(f"{field}: not a list")
     if PyList_GET_SIZE(values) > size_max:
         raise ValueError(f"{field}: more than {size_max} values")
@@ -162,7 +158,7 @@ cdef inline Py_ssize_t _list_size(object values, Py_ssize_t size_max, str field)
 
 
 cdef int _read_texts(
-    Context* context, const Tables* tables, uint32_t space, object values, str field
+    Context* context, const Tables* tables, uint32_t space, list values, str field
 ) except -1:
     cdef Py_ssize_t place
     for place in range(_list_size(values, REQUEST_VALUES_MAX, field)):
@@ -184,7 +180,7 @@ cdef inline int64_t _id(object number, str field) except? -1:
 
 
 cdef int64_t _read_ids(
-    int64_t* ids, Py_ssize_t size_max, object values, str field
+    int64_t* ids, Py_ssize_t size_max, list values, str field
 ) except -1:
     cdef Py_ssize_t size = _list_size(values, size_max, field)
     cdef Py_ssize_t place
@@ -197,7 +193,7 @@ cdef int64_t _read_ids(
 
 
 cdef int _read_key_values(
-    Context* context, const Tables* tables, object key_values, Py_ssize_t keys_before
+    Context* context, const Tables* tables, dict key_values, Py_ssize_t keys_before
 ) except -1:
     """Read the pairs; the limits hold for the request's and the placement's together."""
     cdef PyObject* key
@@ -206,9 +202,9 @@ cdef int _read_key_values(
     cdef Py_ssize_t room = REQUEST_VALUES_MAX - context.key_value_count
     cdef Py_ssize_t place
     cdef uint32_t feature
-    if not isinstance(key_values, dict):
+    if key_values is None:
         raise TypeError("key_values: not a dict")
-    if len(<dict> key_values) + keys_before > REQUEST_KEYS_MAX:
+    if len(key_values) + keys_before > REQUEST_KEYS_MAX:
         raise ValueError(f"key_values: more than {REQUEST_KEYS_MAX} keys")
     while PyDict_Next(key_values, &position, &key, &value):
         if not isinstance(<object> key, str):

@@ -74,17 +74,13 @@ def catalog(line_count: int, seed: int) -> Catalog:
 
 def users(count: int, seed: int) -> list[Request]:
     """Requests of the workload, which know their country, device and language by name."""
-    return [
-        replace(
-            request,
-            country=_name("country", request.country),
-            language=_name("language", request.language),
-            device=_name("device", request.device),
-            os=None,
-            region=None,
-        )
-        for request in workload.requests(count, seed)
-    ]
+    requests = workload.requests(count, seed)
+    for request in requests:
+        request.country = _name("country", request.country)
+        request.language = _name("language", request.language)
+        request.device = _name("device", request.device)
+        request.os = request.region = None
+    return requests
 
 
 def _name(dimension: str, number: str | None) -> str | None:

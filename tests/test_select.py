@@ -359,29 +359,53 @@ def test_a_request_at_every_limit_is_answered() -> None:
     "fields",
     [
         {"country": 5}, {"country": b"DE"}, {"keywords": "abc"}, {"keywords": [None]},
-        {"segments": ("a",)}, {"segments": None}, {"blocked_creatives": ["1"]},
-        {"blocked_creatives": [True]}, {"key_values": []}, {"key_values": {1: "x"}},
-        {"key_values": {"k": None}}, {"key_values": {"k": [["x"]]}}, {"key_values": {"k": {}}},
+        {"segments": ("a",)}, {"blocked_creatives": ["1"]}, {"blocked_creatives": [True]},
+        {"key_values": []}, {"key_values": {1: "x"}}, {"key_values": {"k": None}},
+        {"key_values": {"k": [["x"]]}}, {"key_values": {"k": {}}},
         {"key_values": {"unheard of": object()}}, {"placements": None}, {"placements": [None]},
-        {"placements": [Placement(None)]}, {"placements": [Placement("p", "1")]},
-        {"placements": [Placement("p", zones=(1,))]}, {"placements": [Placement("p", count=1.0)]},
-        {"placements": [Placement("p", ad_types=[1.0])]},
-        {"placements": [Placement("p", key_values=None)]},
     ],
 )  # fmt: skip
-def test_a_wrong_type_is_a_type_error_and_leaves_the_index_fit(fields: dict[str, Any]) -> None:
+def test_a_wrong_type_in_a_request_is_a_type_error(fields: dict[str, Any]) -> None:
+    index = adcore.compile(catalog_of(item(1)))
+    live = index.live(NOW_S)
+    with pytest.raises(TypeError):
+        index.select(Request(**{"placements": [Placement("slot")]} | fields), live, 1)
+    assert len(index.select(Request([Placement("slot")]), live, 1)[0]) == 1
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"name": None}, {"site": "1"}, {"zones": (1,)}, {"count": 1.0}, {"ad_types": [1.0]},
+        {"key_values": []}, {"key_values": {"k": None}},
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("before", [0, 1])
+def test_a_wrong_type_in_a_placement_leaves_the_index_fit(
+    fields: dict[str, Any], before: int
+) -> None:
     index = adcore.compile(catalog_of(item(1, labels=("cars",))))
     live = index.live(NOW_S)
     good = Placement("slot")
     with pytest.raises(TypeError):
-        index.select(Request(**({"placements": [good]} | fields)), live, 1)
-    if fields.get("placements"):
         # The winner of the first placement holds a label when the second one fails.
-        with pytest.raises(TypeError):
-            index.select(Request([good, *fields["placements"]]), live, 1)
-    assert [[win.line_item_id for win in w] for w in index.select(Request([good]), live, 1)] == [
-        [1]
-    ]
+        index.select(Request([good] * before + [Placement(**{"name": "p"} | fields)]), live, 1)
+    wins = index.select(Request([good]), live, 1)
+    assert [[win.line_item_id for win in placed] for placed in wins] == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("owner", "field"),
+    [("request", "keywords"), ("request", "key_values"), ("request", "blocked_creatives"),
+     ("request", "placements"), ("placement", "name"), ("placement", "zones"),
+     ("placement", "site"), ("placement", "key_values")],
+)  # fmt: skip
+def test_a_field_taken_away_is_a_type_error(owner: str, field: str) -> None:
+    index = adcore.compile(catalog_of(item(1)))
+    request = Request([Placement("slot")])
+    setattr(request if owner == "request" else request.placements[0], field, None)
+    with pytest.raises(TypeError, match="not "):
+        index.select(request, index.live(NOW_S), 1)
 
 
 def test_the_arguments_are_checked() -> None:

@@ -1,56 +1,58 @@
 """From Kevel's words to the engine's: the other end of `answer.pyx`, and compiled like it."""
 
+from adcore.request cimport Placement, Request
+
 from server.delivery.context cimport Context, domain
 
-from adcore.request import Placement, Request
 
 # Shared by all requests, as the engine only reads them.
 cdef list NONE = []
 cdef dict NO_KEY_VALUES = {}
 
 
-def to_request(asked not None, Context context not None):
+cpdef Request to_request(asked, Context context):
     """What the engine is asked: the caller's words and what the connection tells."""
     device, place, user = context.device, context.place, asked.user
-    cdef list segments = None if user is None else user.segments
-    cdef list placements = [_placement(placement) for placement in <list> asked.placements]
-    return Request(
-        placements,
-        place.country,
-        place.region,
-        place.metro,
-        place.city,
-        device.device,
-        device.os,
-        device.browser,
-        context.language,
-        domain(asked.url),
-        None,  # the connection's type: no header tells it
-        asked.keywords or NONE,
-        NONE,  # categories
-        NONE if segments is None else [
-            segment if isinstance(segment, str) else str(segment) for segment in segments
-        ],
-        NO_KEY_VALUES,
-        asked.blocked_creatives or NONE,
-    )
+    cdef Request request = Request.__new__(Request)
+    request.placements = [_placement(placement) for placement in <list> asked.placements]
+    request.country = place.country
+    request.region = place.region
+    request.metro = place.metro
+    request.city = place.city
+    request.device = device.device
+    request.os = device.os
+    request.browser = device.browser
+    request.language = context.language
+    request.domain = domain(asked.url)
+    request.keywords = asked.keywords or NONE
+    request.categories = NONE
+    request.segments = NONE if user is None else _segments(user.segments)
+    request.key_values = NO_KEY_VALUES
+    request.blocked_creatives = asked.blocked_creatives or NONE
+    return request
 
 
-cdef _placement(asked):
+cdef Placement _placement(asked):
+    cdef Placement placement = Placement.__new__(Placement)
     floor = asked.floor_price
     cdef dict properties = asked.properties
     if properties is not None and _has_none(properties):
         properties = {key: value for key, value in properties.items() if value is not None}
-    return Placement(
-        asked.div_name,
-        asked.site_id or 0,
-        asked.zone_ids or NONE,
-        asked.ad_types or NONE,
-        asked.count or 1,
-        # To the nearest micro: 1.1 is not a binary fraction, and 1.10 must pass a floor of 1.1.
-        round(floor * 1_000_000) if floor else 0,
-        NO_KEY_VALUES if properties is None else properties,
-    )
+    placement.name = asked.div_name
+    placement.site = asked.site_id or 0
+    placement.zones = asked.zone_ids or NONE
+    placement.ad_types = asked.ad_types or NONE
+    placement.count = asked.count or 1
+    # To the nearest micro: 1.1 is not a binary fraction, and 1.10 must pass a floor of 1.1.
+    placement.floor_micros = round(floor * 1_000_000) if floor else 0
+    placement.key_values = NO_KEY_VALUES if properties is None else properties
+    return placement
+
+
+cdef list _segments(list asked):
+    if not asked:
+        return NONE
+    return [segment if isinstance(segment, str) else str(segment) for segment in asked]
 
 
 cdef bint _has_none(dict properties):
