@@ -1,4 +1,4 @@
-from libc.stdint cimport uint8_t
+from libc.stdint cimport int64_t, uint8_t
 
 from adcore.index cimport Win
 
@@ -7,7 +7,7 @@ from server.delivery.snapshot cimport Snapshot
 
 cdef class Moment:
     cdef readonly bytes decision_id
-    cdef readonly object now_s
+    cdef readonly int64_t now_s
     cdef readonly int flags
 
 cdef class Writer:
@@ -21,8 +21,8 @@ cdef class Writer:
     cdef int _begin(self, user, Snapshot snapshot, Moment moment) except -1
     cdef int _add_ad(
         self, Win win, placement, Snapshot snapshot, Moment moment, unsigned int place) except -1
-    cdef void _seal(self, bytes head, bytes message, const char* mac, char* text)
-    cdef int _add_events(self, list event_ids, tuple served) except -1
+    cdef void _seal(self, uint8_t* token, bytes head, const char* mac, char* text)
+    cdef int _add_events(self, list event_ids, served) except -1
     cdef int _add_pricing(self, Win win, Snapshot snapshot) except -1
     cdef int _add(self, bytes piece) except -1
     cdef int _append(self, const char* piece, Py_ssize_t size) except -1

@@ -7,7 +7,7 @@ worker keeps.
 cimport cython
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Realloc
-from libc.stdint cimport uint8_t
+from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
 from adcore.index cimport Win
@@ -18,7 +18,7 @@ from server.delivery.snapshot cimport Snapshot
 import msgspec
 
 from server.delivery.render import pricing_text
-from server.delivery.tokens import PREVIEW, SERVED, TOKEN_CHARS, Kind, placement_digest
+from server.delivery.tokens import PREVIEW, TOKEN_CHARS, Kind, Served, placement_digest
 
 DECISION_ID_BYTES = 14
 """Random; a served ad's 16-byte id is this, the placement's number and the ad's in it."""
@@ -26,8 +26,12 @@ DECISION_ID_BYTES = 14
 cdef enum:
     ID_SIZE = 16
     ID_HEX = 2 * ID_SIZE
-    MAC_SIZE = 16
+    HEAD_SIZE = 7
+    PLACEMENT_SIZE = 8
+    DESTINATION_SIZE = 16
     MESSAGE_SIZE = 92
+    MAC_SIZE = 16
+    NO_LEASE = 0
     TOKEN_SIZE = MESSAGE_SIZE + MAC_SIZE
     TOKEN_TEXT = 144
     ROOM_BYTES = 16_384  # an answer of ten ads; more is asked for when it is needed
@@ -38,8 +42,40 @@ if TOKEN_CHARS != TOKEN_TEXT:
     raise ImportError(f"a token has {TOKEN_CHARS} characters")
 
 cdef object _json = msgspec.json.Encoder().encode
-cdef object _pack = SERVED.pack
 cdef const char* HEX = b"0123456789abcdef"
+
+
+# -- what is signed: the layout is `tokens.SERVED`'s, which costs a tuple and its numbers as objects
+
+
+cdef inline uint8_t* _put(uint8_t* to, uint64_t number, int size) noexcept nogil:
+    """Write `number` in `size` bytes, the highest first; return the place after them."""
+    cdef int place
+    for place in range(size - 1, -1, -1):
+        to[place] = <uint8_t> number
+        number >>= 8
+    return to + size
+
+
+cdef int _write_message(
+    uint8_t* to, bytes head, Moment moment, const uint8_t* ad_id, Win win, uint64_t site_id,
+    bytes placement, bytes destination
+) except -1:
+    if len(head) != HEAD_SIZE or len(placement) != PLACEMENT_SIZE \
+            or len(destination) != DESTINATION_SIZE:
+        raise ValueError("a token's fields have wrong sizes")
+    memcpy(to, PyBytes_AS_STRING(head), HEAD_SIZE)
+    to = _put(to + HEAD_SIZE, moment.now_s, 4)
+    memcpy(to, ad_id, ID_SIZE)
+    to = _put(to + ID_SIZE, win.line_item_id, 8)
+    to = _put(to, win.creative_id, 8)
+    to = _put(to, site_id, 8)
+    to = _put(to, win.clear_price_micros, 8)
+    memcpy(to, PyBytes_AS_STRING(placement), PLACEMENT_SIZE)
+    to = _put(to + PLACEMENT_SIZE, NO_LEASE, 8)
+    to = _put(to, moment.flags, 1)
+    memcpy(to, PyBytes_AS_STRING(destination), DESTINATION_SIZE)
+    return 0
 
 
 @cython.final
@@ -47,7 +83,7 @@ cdef const char* HEX = b"0123456789abcdef"
 cdef class Moment:
     """When and under which id a request is decided; a previewed ad is never billed."""
 
-    def __init__(self, bytes decision_id not None, now_s, bint preview):
+    def __init__(self, bytes decision_id not None, int64_t now_s, bint preview):
         if len(decision_id) != DECISION_ID_BYTES:
             raise ValueError(f"a decision id has {DECISION_ID_BYTES} bytes")
         self.decision_id = decision_id
@@ -121,21 +157,19 @@ cdef class Writer:
         template = snapshot.template(win.ad)
         cdef list pieces = template.pieces, holes = template.holes
         cdef char[TOKEN_TEXT] click, impression
+        cdef uint8_t[TOKEN_SIZE] token
         cdef uint8_t[ID_SIZE] ad_id
         memcpy(ad_id, PyBytes_AS_STRING(moment.decision_id), ID_SIZE - 2)
         ad_id[ID_SIZE - 2] = <uint8_t> (place >> 8)
         ad_id[ID_SIZE - 1] = <uint8_t> place
-        cdef tuple served = (
-            moment.now_s, PyBytes_FromStringAndSize(<char*> ad_id, ID_SIZE), win.line_item_id,
-            win.creative_id, placement.site_id or 0, win.clear_price_micros,
-            placement_digest(placement.div_name), 0, moment.flags)
-        cdef bytes message = self.shown_head + <bytes> _pack(*served) + <bytes> template.destination
-        if PyBytes_GET_SIZE(message) != MESSAGE_SIZE:
-            raise ValueError("a token's fields have wrong sizes")
+        cdef bytes digest = placement_digest(placement.div_name)
+        cdef uint64_t site_id = placement.site_id or 0
+        _write_message(
+            token, self.shown_head, moment, ad_id, win, site_id, digest, template.destination)
         # As `Keyring.sign_shown` has it: one HMAC, its halves for the two kinds.
-        cdef bytes mac = self.key.mac(message)
-        self._seal(self.click_head, message, PyBytes_AS_STRING(mac) + MAC_SIZE, click)
-        self._seal(self.impression_head, message, PyBytes_AS_STRING(mac), impression)
+        cdef bytes mac = self.key.mac(PyBytes_FromStringAndSize(<char*> token, MESSAGE_SIZE))
+        self._seal(token, self.click_head, PyBytes_AS_STRING(mac) + MAC_SIZE, click)
+        self._seal(token, self.impression_head, PyBytes_AS_STRING(mac), impression)
         cdef Py_ssize_t at
         cdef int hole
         for at in range(len(holes)):
@@ -149,19 +183,20 @@ cdef class Writer:
                 self._add_hex(ad_id, ID_SIZE)
         self._add(<bytes> pieces[len(holes)])
         if placement.event_ids:
-            self._add_events(placement.event_ids, served)
+            self._add_events(placement.event_ids, Served(
+                moment.now_s, PyBytes_FromStringAndSize(<char*> ad_id, ID_SIZE), win.line_item_id,
+                win.creative_id, site_id, win.clear_price_micros, digest, NO_LEASE, moment.flags))
         else:
             self._add(b',"events":[]')
         return 0
 
-    cdef void _seal(self, bytes head, bytes message, const char* mac, char* text):
-        cdef uint8_t[TOKEN_SIZE] token
-        memcpy(token, PyBytes_AS_STRING(message), MESSAGE_SIZE)
-        memcpy(token, PyBytes_AS_STRING(head), PyBytes_GET_SIZE(head))
+    cdef void _seal(self, uint8_t* token, bytes head, const char* mac, char* text):
+        """Make a signed message, whose head and MAC are of the kind asked, into a token's text."""
+        memcpy(token, PyBytes_AS_STRING(head), HEAD_SIZE)
         memcpy(token + MESSAGE_SIZE, mac, MAC_SIZE)
         _spell(token, TOKEN_SIZE, text)
 
-    cdef int _add_events(self, list event_ids, tuple served) except -1:
+    cdef int _add_events(self, list event_ids, served) except -1:
         cdef bytes separator = b',"events":['
         for event_id in event_ids:
             self._add(b'%b{"id":%d,"url":"%b/e.gif?e=%b"}' % (
