@@ -7,7 +7,7 @@ SOURCES := $(wildcard adcore/*.pyx adcore/*.pxd server/delivery/*.pyx server/del
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(wildcard server/delivery/*.pyx)))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check bench clean
+.PHONY: demo build debug asan cover lint test check soak bench clean
 .DEFAULT_GOAL := build
 
 demo: build
@@ -52,6 +52,11 @@ check: lint
 cover: coverage-build
 	$(BIN)/python -m coverage run -m pytest -o "pythonpath=build/coverage/lib ." -m "not process"
 	$(BIN)/python -m coverage report --skip-covered
+
+# The index against the scan on 10^9 pairs of request and row, in worlds of today.
+soak: build
+	ADCORE_SOAK_PAIRS=1000000000 ADCORE_SOAK_SEED=$$(date +%Y%m%d) \
+		$(BIN)/python -m pytest tests/test_scanning.py -k million
 
 bench: build
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-json=benchmarks/results/micro.json

@@ -42,6 +42,7 @@ cdef struct Choice:
     Matcher matcher
     Winner winners[PLACEMENTS_MAX * WINNERS_MAX]
     uint32_t winner_count       # of the request
+    uint64_t* asked             # per feature a bit, all zero but while rows are read one by one
     uint8_t* labels_taken       # per label: did a winner of the request take it?
     uint32_t* candidates        # ranks in the running within the open group, in line order
     uint32_t candidate_count
@@ -52,5 +53,6 @@ cdef struct Choice:
     uint32_t rank               # the last rank that was settled, so that its other rows are skipped
     uint32_t row_skip           # rows before this one can't win any more
 
+cdef bint _in_ranges(const Choice* choice, uint32_t row) noexcept nogil
 cdef void _fill(Choice* choice) noexcept nogil
 cdef void _forget_labels(Choice* choice) noexcept nogil

@@ -20,6 +20,7 @@ _COLUMN = struct.Struct("<II")
 _POSTING = struct.Struct("<QIIII")
 _FEATURE = struct.Struct("<IIIII")
 _RANGE = struct.Struct("<ddII")
+_PREDICATE = struct.Struct("<IIII")
 
 # A bitmap is one AND where a list is a walk; below 1 / 128 of the rows the list is both smaller and
 # faster (targeting.md 3). The minimum keeps small catalogs from becoming all bitmaps.
@@ -37,9 +38,12 @@ class _Column:
         self.rows: defaultdict[int, list[int]] = defaultdict(list)
 
 
-# A conjunction in numbers: column, negated and features of each predicate, and its packed ranges.
+# A conjunction in numbers: column and predicate of each part, and its packed ranges.
 # Plain tuples of numbers, because the garbage collector stops looking at those.
-Coded: TypeAlias = tuple[tuple[tuple[int, bool, tuple[int, ...]], ...], bytes]
+Coded: TypeAlias = tuple[tuple[tuple[int, int], ...], bytes]
+
+# Space, negated, features.
+_Predicate: TypeAlias = tuple[int, bool, tuple[int, ...]]
 
 
 class Columns:
@@ -50,6 +54,11 @@ class Columns:
         self._column_numbers: dict[tuple[str, int], int] = {}
         self._range_firsts = array("I", [0])
         self._ranges = bytearray()
+        # Bookings repeat each other's predicates: each is kept once.
+        self._predicates: list[_Predicate] = []
+        self._predicate_numbers: dict[_Predicate, int] = {}
+        self._term_firsts = array("I", [0])
+        self._terms = array("I")
 
     def coded(self, conjunction: Conjunction) -> Coded:
         """Give numbers to the conjunction's columns and values, ready to be added as a row."""
@@ -65,18 +74,21 @@ class Columns:
             space = self._space(predicate.subject)
             # Sorted, because a set of bytes has another order in every process.
             features = tuple([self._feature(space, value) for value in sorted(predicate.values)])
-            predicates.append((column, predicate.negated, features))
+            predicates.append((column, self._predicate(space, predicate.negated, features)))
         return tuple(predicates), ranges
 
     def add(self, row: int, coded: Coded) -> None:
         """Add the next row; `row` is one more than the last one."""
         predicates, ranges = coded
-        for number, negated, features in predicates:
+        for number, predicate in predicates:
+            _, negated, features = self._predicates[predicate]
             column = self._columns[number]
             if not negated:
                 column.includes.append(row)
             for feature in features:
                 column.rows[feature].append(row)
+            self._terms.append(predicate)
+        self._term_firsts.append(len(self._terms))
         self._ranges += ranges
         self._range_firsts.append(len(self._ranges) // _RANGE.size)
 
@@ -84,6 +96,13 @@ class Columns:
         number = self._column_numbers.setdefault((dimension, place), len(self._columns))
         if number == len(self._columns):
             self._columns.append(_Column())
+        return number
+
+    def _predicate(self, space: int, negated: bool, features: tuple[int, ...]) -> int:
+        predicate = (space, negated, features)
+        number = self._predicate_numbers.setdefault(predicate, len(self._predicates))
+        if number == len(self._predicates):
+            self._predicates.append(predicate)
         return number
 
     def _range(self, predicate: Between) -> bytes:
@@ -133,7 +152,17 @@ class Columns:
             tables.SLOTS: slots_of(self._features),
             tables.RANGE_FIRSTS: self._range_firsts if self._ranges else b"",
             tables.RANGES: self._ranges,
+            tables.TERM_FIRSTS: self._term_firsts,
+            tables.TERMS: self._terms,
+            **self._predicate_sections(),
         }
+
+    def _predicate_sections(self) -> dict[int, Content]:
+        records, values = bytearray(), array("I")
+        for space, negated, features in self._predicates:
+            records += _PREDICATE.pack(space, negated, len(values), len(features))
+            values.extend(features)
+        return {tables.PREDICATES: records, tables.PREDICATE_VALUES: values}
 
     def _feature_records(self, posting_counts: list[int]) -> bytes:
         records = bytearray()

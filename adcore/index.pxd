@@ -19,10 +19,15 @@ cdef class Index:
     cdef Tables tables
     cdef Choice* choice
     cdef bint busy
+    # How much of the context is the request's own, and stays from one placement to the next.
+    cdef uint32_t shared_features, shared_numbers, shared_key_values
 
     cpdef list select(self, Request request, Live live, uint64_t draw)
     cdef int _check_zones(self) except -1
     cdef int _allocate(self) except -1
-    cdef int _select(
-        self, Request request, list placements, Live live, uint64_t draw, list answers) except -1
+    cdef list _placements(self, Request request, Live live)
+    cdef int _begin(self, Request request) except -1
+    cdef int _read(self, object placement, Request request, uint32_t number) except -1
+    cdef int _select(self, Request request, Live live, uint64_t draw, list answers) except -1
+    cdef list _matching(self, Request request, Live live, bint by_rows)
     cdef Win _win(self, const Winner* winner)

@@ -1,3 +1,4 @@
+from array import array
 from typing import final
 
 from typing_extensions import Buffer
@@ -46,6 +47,15 @@ class Index:
     def ad_count(self) -> int: ...
     def live(self, now_s: int) -> Live:
         """Work out which rows may serve at this second."""
+    def matching(self, request: Request, live: Live) -> list[array[int]]:
+        """For each placement the lines whose targeting the request meets, in rank order.
+
+        Live ones only, without regard to creatives, floors and labels. Errors are `select`'s.
+        """
+    def scan(self, request: Request, live: Live) -> list[array[int]]:
+        """The same, from reading each row as it was booked: what the index is held against."""
+    def differences(self, request: Request, live: Live, word_first: int, word_count: int) -> int:
+        """Count the rows on which both disagree, among 64 x `word_count` rows from a word on."""
     def select(self, request: Request, live: Live, draw: int) -> list[list[Win]]:
         """Give the winners of each placement, in order; `draw` is any number of 64 bits.
 

@@ -5,13 +5,16 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
-from adcore.choosing cimport Choice, Winner, _fill, _forget_labels
+from adcore.choosing cimport Choice, Context, Winner, _fill, _forget_labels
 from adcore.limits cimport PLACEMENTS_MAX, REQUEST_FEATURES_MAX
 from adcore.live cimport Live, live_at
 from adcore.matching cimport Cursor, _plan
 from adcore.reading cimport read_placement, read_request
 from adcore.request cimport Placement, Request
-from adcore.tables cimport ADS, LINES, ZONES, Line, _check, _open
+from adcore.scanning cimport _differences, _matching_lines
+from adcore.tables cimport ADS, FEATURES, LINES, ZONES, Line, _check, _open
+
+import array
 
 from adcore.zones import zone_names
 
@@ -73,8 +76,10 @@ cdef class Index:
             (self.tables.counts[LINES] + 1) * sizeof(uint32_t))
         choice.matcher.cursors = <Cursor*> PyMem_Malloc(
             <size_t> REQUEST_FEATURES_MAX * (self.tables.posting_count_max + 1) * sizeof(Cursor))
+        choice.asked = <uint64_t*> PyMem_Calloc(
+            self.tables.counts[FEATURES] // 64 + 1, sizeof(uint64_t))
         if choice.labels_taken == NULL or choice.candidates == NULL \
-                or choice.matcher.cursors == NULL:
+                or choice.matcher.cursors == NULL or choice.asked == NULL:
             raise MemoryError
         return 0
 
@@ -83,6 +88,7 @@ cdef class Index:
             PyMem_Free(self.choice.labels_taken)
             PyMem_Free(self.choice.candidates)
             PyMem_Free(self.choice.matcher.cursors)
+            PyMem_Free(self.choice.asked)
             PyMem_Free(self.choice)
         PyBuffer_Release(&self.view)
 
@@ -114,7 +120,42 @@ cdef class Index:
         return live_at(self, &self.tables, now_s)
 
     cpdef list select(self, Request request, Live live, uint64_t draw):
-        cdef list answers
+        # Lists are made before the scratch is touched: making one may run the garbage collector,
+        # and with it anybody's code.
+        cdef list answers = [[] for _ in self._placements(request, live)]
+        self.busy = True
+        try:
+            self._select(request, live, draw, answers)
+        finally:
+            _forget_labels(self.choice)
+            self.busy = False
+        return answers
+
+    def matching(self, Request request, Live live):
+        return self._matching(request, live, False)
+
+    def scan(self, Request request, Live live):
+        return self._matching(request, live, True)
+
+    def differences(self, Request request, Live live, uint32_t word_first, uint32_t word_count):
+        cdef list placements = self._placements(request, live)
+        cdef uint32_t differences = 0
+        cdef uint32_t number
+        self.busy = True
+        try:
+            self._begin(request)
+            for number in range(<uint32_t> len(placements)):
+                self._read(placements[number], request, number)
+                with nogil:
+                    _plan(&self.choice.matcher, &self.tables, live.bitmap,
+                          self.choice.context.features, self.choice.context.feature_count)
+                    differences += _differences(self.choice, live.bitmap, word_first, word_count)
+        finally:
+            self.busy = False
+        return differences
+
+    cdef list _placements(self, Request request, Live live):
+        """Return the request's placements, if it may be answered now."""
         if request is None:
             raise TypeError("request: not a Request")
         if live is None:
@@ -122,42 +163,40 @@ cdef class Index:
         if live.index is not self:
             raise ValueError("live: of another Index")
         if self.busy:
-            raise RuntimeError("select called from within select")
-        cdef list placements = request.placements
-        if placements is None:
+            raise RuntimeError("called from within a call")
+        if request.placements is None:
             raise TypeError("placements: not a list")
-        if len(placements) > PLACEMENTS_MAX:
+        if len(request.placements) > PLACEMENTS_MAX:
             raise ValueError(f"placements: more than {PLACEMENTS_MAX}")
-        # Lists are made before the scratch is touched: making one may run the garbage collector,
-        # and with it anybody's code.
-        answers = [[] for _ in placements]
-        self.busy = True
-        try:
-            self._select(request, placements, live, draw, answers)
-        finally:
-            _forget_labels(self.choice)
-            self.busy = False
-        return answers
+        return request.placements
 
-    cdef int _select(
-        self, Request request, list placements, Live live, uint64_t draw, list answers
-    ) except -1:
+    cdef int _begin(self, Request request) except -1:
+        """Read what all placements share."""
+        cdef Context* context = &self.choice.context
+        read_request(context, &self.tables, request)
+        self.shared_features = context.feature_count
+        self.shared_numbers = context.number_count
+        self.shared_key_values = context.key_value_count
+        return 0
+
+    cdef int _read(self, object placement, Request request, uint32_t number) except -1:
+        """Make the context that of one placement."""
+        cdef Context* context = &self.choice.context
+        if not isinstance(placement, Placement):
+            raise TypeError("placements: not a Placement")
+        context.feature_count = self.shared_features
+        context.number_count = self.shared_numbers
+        context.key_value_count = self.shared_key_values
+        context.placement = number
+        return read_placement(context, &self.tables, <Placement> placement, request)
+
+    cdef int _select(self, Request request, Live live, uint64_t draw, list answers) except -1:
         cdef Choice* choice = self.choice
-        cdef uint32_t feature_count, number_count, key_value_count, number, winner
+        cdef uint32_t number, winner
         choice.context.draw = draw
-        read_request(&choice.context, &self.tables, request)
-        feature_count = choice.context.feature_count
-        number_count = choice.context.number_count
-        key_value_count = choice.context.key_value_count
+        self._begin(request)
         for number in range(<uint32_t> len(answers)):
-            placement = placements[number]
-            if not isinstance(placement, Placement):
-                raise TypeError("placements: not a Placement")
-            choice.context.feature_count = feature_count
-            choice.context.number_count = number_count
-            choice.context.key_value_count = key_value_count
-            choice.context.placement = number
-            read_placement(&choice.context, &self.tables, <Placement> placement, request)
+            self._read(request.placements[number], request, number)
             with nogil:
                 _plan(&choice.matcher, &self.tables, live.bitmap,
                       choice.context.features, choice.context.feature_count)
@@ -165,6 +204,24 @@ cdef class Index:
             for winner in range(choice.winner_first, choice.winner_count):
                 (<list> answers[number]).append(self._win(&choice.winners[winner]))
         return 0
+
+    cdef list _matching(self, Request request, Live live, bint by_rows):
+        cdef Choice* choice = self.choice
+        cdef list answers = [array.array("I") for _ in self._placements(request, live)]
+        cdef uint32_t number, count
+        self.busy = True
+        try:
+            self._begin(request)
+            for number in range(<uint32_t> len(answers)):
+                self._read(request.placements[number], request, number)
+                with nogil:
+                    _plan(&choice.matcher, &self.tables, live.bitmap,
+                          choice.context.features, choice.context.feature_count)
+                    count = _matching_lines(choice, live.bitmap, by_rows)
+                answers[number].frombytes((<char*> choice.candidates)[:count * sizeof(uint32_t)])
+        finally:
+            self.busy = False
+        return answers
 
     cdef Win _win(self, const Winner* winner):
         cdef const Line* line = &self.tables.lines[winner.rank]

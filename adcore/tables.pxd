@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cpdef enum:
     # Raised when the meaning of any section changes: a worker must not read another version's file.
-    FORMAT_VERSION = 1
+    FORMAT_VERSION = 2
     MAGIC = 0x4443414B  # any number that no other file starts with
     SECTION_ALIGN = 64  # a cache line, so that a block of 512 rows of a bitmap is exactly one
     BLOCK_ROWS = 512
@@ -39,7 +39,11 @@ cpdef enum:
     SLOTS = 14       # Slot, a power of two of them
     RANGE_FIRSTS = 15  # uint32 per row and one more; empty without ranges
     RANGES = 16      # Range
-    SECTION_COUNT = 17
+    TERM_FIRSTS = 17   # uint32 per row and one more
+    TERMS = 18         # uint32 predicate numbers: each row as it was booked, without its ranges
+    PREDICATES = 19    # Predicate, each one different
+    PREDICATE_VALUES = 20  # uint32 feature numbers
+    SECTION_COUNT = 21
 
 # Spaces of features below KEY_SPACE_FIRST: the dimensions, and the names of keys. A key-value's
 # space is KEY_SPACE_FIRST plus the feature number of its key.
@@ -134,6 +138,14 @@ cdef struct Posting:
     uint32_t bitmap         # 0: a list
     uint32_t reserved
 
+# What a row demands of one dimension or key: a value of the request is among these; negated, that
+# none is. The columns say the same of all rows at once; `scan` and `explain` go by this.
+cdef struct Predicate:
+    uint32_t space
+    uint32_t negated
+    uint32_t value_first
+    uint32_t value_count
+
 cdef struct Feature:
     uint32_t text_first
     uint32_t text_bytes
@@ -170,6 +182,10 @@ cdef struct Tables:
     const Slot* slots
     const uint32_t* range_firsts
     const Range* ranges
+    const uint32_t* term_firsts
+    const uint32_t* terms
+    const Predicate* predicates
+    const uint32_t* predicate_values
     uint32_t counts[SECTION_COUNT]
     uint32_t row_count
     uint32_t row_words      # of a bitmap: a multiple of BLOCK_WORDS

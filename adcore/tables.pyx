@@ -11,7 +11,8 @@ from adcore.limits cimport ADS_MAX, COLUMNS_MAX, LABELS_MAX, ROWS_MAX, VALUE_BYT
 cdef uint32_t[SECTION_COUNT] _record_bytes = [
     sizeof(Line), sizeof(Service), sizeof(Group), sizeof(uint32_t), sizeof(Ad), sizeof(uint32_t),
     sizeof(Schedule), 1, sizeof(Column), sizeof(uint64_t), sizeof(Posting), sizeof(uint32_t),
-    sizeof(Feature), 1, sizeof(Slot), sizeof(uint32_t), sizeof(Range),
+    sizeof(Feature), 1, sizeof(Slot), sizeof(uint32_t), sizeof(Range), sizeof(uint32_t),
+    sizeof(uint32_t), sizeof(Predicate), sizeof(uint32_t),
 ]
 
 HEADER_BYTES = sizeof(Header)
@@ -63,6 +64,10 @@ cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexc
     tables.slots = <const Slot*> (base + sections[SLOTS].offset)
     tables.range_firsts = <const uint32_t*> (base + sections[RANGE_FIRSTS].offset)
     tables.ranges = <const Range*> (base + sections[RANGES].offset)
+    tables.term_firsts = <const uint32_t*> (base + sections[TERM_FIRSTS].offset)
+    tables.terms = <const uint32_t*> (base + sections[TERMS].offset)
+    tables.predicates = <const Predicate*> (base + sections[PREDICATES].offset)
+    tables.predicate_values = <const uint32_t*> (base + sections[PREDICATE_VALUES].offset)
     return _shape(tables)
 
 
@@ -93,6 +98,8 @@ cdef const char* _shape(Tables* tables) noexcept nogil:
             return "the number of ranges is contradictory"
     elif counts[RANGES]:
         return "the number of ranges is contradictory"
+    if counts[TERM_FIRSTS] != rows + 1:
+        return "the number of terms is contradictory"
     return NULL
 
 
@@ -104,6 +111,8 @@ cdef const char* _check(Tables* tables) noexcept nogil:
         fault = _check_postings(tables)
     if fault == NULL:
         fault = _check_values(tables)
+    if fault == NULL:
+        fault = _check_terms(tables)
     return fault
 
 
@@ -159,6 +168,31 @@ cdef const char* _check_rows(Tables* tables) noexcept nogil:
     for number in range(tables.counts[RANGES]):
         if tables.ranges[number].negated > 1:
             return "a range is out of bounds"
+    return NULL
+
+
+cdef const char* _check_terms(Tables* tables) noexcept nogil:
+    cdef const Predicate* predicate
+    cdef uint32_t row, number
+    for row in range(tables.row_count):
+        if tables.term_firsts[row] > tables.term_firsts[row + 1]:
+            return "the terms are not in order"
+    if tables.term_firsts[tables.row_count] != tables.counts[TERMS]:
+        return "the number of terms is contradictory"
+    for number in range(tables.counts[TERMS]):
+        if tables.terms[number] >= tables.counts[PREDICATES]:
+            return "a term is out of bounds"
+    for number in range(tables.counts[PREDICATES]):
+        predicate = &tables.predicates[number]
+        # A key-value's space names a feature, its key.
+        if predicate.negated > 1 or predicate.space == SPACE_KEY \
+                or predicate.space >= <uint64_t> KEY_SPACE_FIRST + tables.counts[FEATURES] \
+                or predicate.value_first > tables.counts[PREDICATE_VALUES] \
+                or predicate.value_count > tables.counts[PREDICATE_VALUES] - predicate.value_first:
+            return "a predicate is out of bounds"
+    for number in range(tables.counts[PREDICATE_VALUES]):
+        if tables.predicate_values[number] >= tables.counts[FEATURES]:
+            return "a value is out of bounds"
     return NULL
 
 

@@ -1,0 +1,1 @@
+"""Kernels only: nothing of this module is visible from Python."""

@@ -1,0 +1,145 @@
+"""Row by row, as it was booked: slow, obvious, and independent of columns, bitmaps and blocks.
+
+The index answers for all rows at once, from what columns and postings say; this reads the terms of
+one row after another. Both must agree on every row, which is what tests, the soak and the shadow
+check hold them to. What they share is the table of values and the ranges.
+"""
+
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memset
+
+from adcore.choosing cimport Choice, _in_ranges
+from adcore.matching cimport MATCH_WORDS_MAX, _match
+from adcore.tables cimport BLOCK_WORDS, RANGES, Predicate
+
+cdef extern from *:
+    int _lowest_bit "__builtin_ctzll"(unsigned long long bits) noexcept nogil
+    int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
+
+cdef enum:
+    NO_RANK = 0xFFFFFFFF
+
+
+cdef void _mark(Choice* choice) noexcept nogil:
+    """Set the bit of each feature that the request has."""
+    cdef uint32_t place, feature
+    for place in range(choice.context.feature_count):
+        feature = choice.context.features[place]
+        choice.asked[feature >> 6] |= <uint64_t> 1 << (feature & 63)
+
+
+cdef void _unmark(Choice* choice) noexcept nogil:
+    cdef uint32_t place
+    for place in range(choice.context.feature_count):
+        choice.asked[choice.context.features[place] >> 6] = 0
+
+
+cdef inline bint _holds(const Choice* choice, const Predicate* predicate) noexcept nogil:
+    """Whether a value of the request is among the predicate's; negated, whether none is."""
+    cdef const uint32_t* values = choice.tables.predicate_values + predicate.value_first
+    cdef uint32_t place
+    for place in range(predicate.value_count):
+        if choice.asked[values[place] >> 6] >> (values[place] & 63) & 1:
+            return not predicate.negated
+    return predicate.negated
+
+
+cdef bint _row_holds(const Choice* choice, uint32_t row) noexcept nogil:
+    """Whether the marked request satisfies a row, terms and ranges."""
+    cdef uint32_t term
+    for term in range(choice.tables.term_firsts[row], choice.tables.term_firsts[row + 1]):
+        if not _holds(choice, &choice.tables.predicates[choice.tables.terms[term]]):
+            return False
+    return not choice.tables.counts[RANGES] or _in_ranges(choice, row)
+
+
+cdef void _scan(
+    const Choice* choice, const uint64_t* live, uint32_t word, uint32_t words, uint64_t* rows
+) noexcept nogil:
+    """Fill `rows` with words [word, word + words) of the rows that are live and hold."""
+    cdef uint32_t place, row
+    cdef uint64_t bits
+    for place in range(words):
+        rows[place] = 0
+        bits = live[word + place]
+        while bits:
+            row = (word + place) * 64 + <uint32_t> _lowest_bit(bits)
+            if _row_holds(choice, row):
+                rows[place] |= bits & -bits
+            bits &= bits - 1
+
+
+cdef void _matched(
+    Choice* choice, const uint64_t* live, uint32_t word, uint32_t words, uint64_t* rows
+) noexcept nogil:
+    """Fill `rows` with the same from the index, whose plan is made; `word` must not fall."""
+    cdef uint32_t place, row
+    cdef uint64_t bits
+    if not _match(&choice.matcher, word, words, rows):
+        memset(rows, 0, words * sizeof(uint64_t))
+    if not choice.tables.counts[RANGES]:
+        return
+    for place in range(words):
+        bits = rows[place]
+        while bits:
+            row = (word + place) * 64 + <uint32_t> _lowest_bit(bits)
+            if not _in_ranges(choice, row):
+                rows[place] &= ~(bits & -bits)
+            bits &= bits - 1
+
+
+cdef uint32_t _matching_lines(
+    Choice* choice, const uint64_t* live, bint by_rows
+) noexcept nogil:
+    """Write the numbers of lines with a matching row to `candidates`, in rank order; their count.
+
+    By rows, or by the index.
+    """
+    cdef uint64_t[MATCH_WORDS_MAX] rows
+    cdef uint32_t count = 0, word = 0
+    cdef uint32_t words, place, rank
+    cdef uint32_t rank_before = NO_RANK
+    cdef uint64_t bits
+    if by_rows:
+        _mark(choice)
+    while word < choice.tables.row_words:
+        words = min(<uint32_t> MATCH_WORDS_MAX, choice.tables.row_words - word)
+        if by_rows:
+            _scan(choice, live, word, words, rows)
+        else:
+            _matched(choice, live, word, words, rows)
+        for place in range(words):
+            bits = rows[place]
+            while bits:
+                rank = choice.tables.row_ranks[(word + place) * 64 + <uint32_t> _lowest_bit(bits)]
+                if rank != rank_before:
+                    choice.candidates[count] = choice.tables.lines[rank].line
+                    count += 1
+                    rank_before = rank
+                bits &= bits - 1
+        word += words
+    if by_rows:
+        _unmark(choice)
+    return count
+
+
+cdef uint32_t _differences(
+    Choice* choice, const uint64_t* live, uint32_t word_first, uint32_t word_count
+) noexcept nogil:
+    """Count the rows on which the index and the scan disagree, in the blocks from a word on."""
+    cdef uint64_t[MATCH_WORDS_MAX] rows
+    cdef uint64_t[MATCH_WORDS_MAX] expected
+    cdef uint32_t differences = 0
+    cdef uint32_t word = min(word_first, choice.tables.row_words) // BLOCK_WORDS * BLOCK_WORDS
+    cdef uint32_t word_end = word + min(word_count, choice.tables.row_words - word)
+    cdef uint32_t words, place
+    _mark(choice)
+    while word < word_end:
+        words = min(<uint32_t> MATCH_WORDS_MAX, choice.tables.row_words - word)
+        _matched(choice, live, word, words, rows)
+        _scan(choice, live, word, words, expected)
+        for place in range(words):
+            differences += _bit_count(rows[place] ^ expected[place])
+        word += words
+    _unmark(choice)
+    return differences
