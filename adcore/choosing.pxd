@@ -7,7 +7,7 @@ from adcore.limits cimport (
 )
 from adcore.interning cimport Batch
 from adcore.matching cimport Matcher
-from adcore.tables cimport Tables
+from adcore.tables cimport Line, Range, Tables
 
 cdef struct Number:
     uint32_t key
@@ -53,6 +53,8 @@ cdef struct Choice:
     uint32_t rank               # the last rank that was settled, so that its other rows are skipped
     uint32_t row_skip           # rows before this one can't win any more
 
+cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil
+cdef bint _in_range(const Choice* choice, const Range* range_) noexcept nogil
 cdef bint _in_ranges(const Choice* choice, uint32_t row) noexcept nogil
 cdef void _fill(Choice* choice) noexcept nogil
 cdef void _forget_labels(Choice* choice) noexcept nogil

@@ -70,7 +70,7 @@ cdef inline bint _eligible(const Choice* choice, const Ad* ad) noexcept nogil:
     return context.ad_type_count == 0
 
 
-cdef inline bint _servable(const Choice* choice, const Line* line) noexcept nogil:
+cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil:
     cdef uint32_t ad
     if choice.context.ad_type_count == 0 and choice.context.blocked_count == 0:
         return True
@@ -105,23 +105,23 @@ cdef inline bint _conflicts(const Choice* choice, const Line* line) noexcept nog
     return False
 
 
-cdef bint _in_ranges(const Choice* choice, uint32_t row) noexcept nogil:
-    cdef const Range* range_
+cdef bint _in_range(const Choice* choice, const Range* range_) noexcept nogil:
     cdef const Context* context = &choice.context
-    cdef uint32_t number, place
-    cdef uint32_t inside
+    cdef uint32_t place
     cdef double value
+    for place in range(context.number_count):
+        value = context.numbers[place].value
+        # Without an upper bound infinity is inside; NaN is in no range, as it compares false.
+        if context.numbers[place].key == range_.key and range_.at_least <= value \
+                and (value < range_.below or range_.below == INFINITY):
+            return not range_.negated
+    return range_.negated
+
+
+cdef bint _in_ranges(const Choice* choice, uint32_t row) noexcept nogil:
+    cdef uint32_t number
     for number in range(choice.tables.range_firsts[row], choice.tables.range_firsts[row + 1]):
-        range_ = &choice.tables.ranges[number]
-        inside = 0
-        for place in range(context.number_count):
-            value = context.numbers[place].value
-            # Without an upper bound infinity is inside; NaN is in no range, as it compares false.
-            if context.numbers[place].key == range_.key and range_.at_least <= value \
-                    and (value < range_.below or range_.below == INFINITY):
-                inside = 1
-                break
-        if inside == range_.negated:
+        if not _in_range(choice, &choice.tables.ranges[number]):
             return False
     return True
 

@@ -25,6 +25,9 @@ cdef class Index:
     cpdef list select(self, Request request, Live live, uint64_t draw)
     cdef int _check_zones(self) except -1
     cdef int _allocate(self) except -1
+    cdef int _explain(
+        self, Request request, Live live, uint64_t draw, list reasons, list details) except -1
+    cdef str _dimension(self, uint32_t space)
     cdef list _placements(self, Request request, Live live)
     cdef int _begin(self, Request request) except -1
     cdef int _read(self, object placement, Request request, uint32_t number) except -1

@@ -11,12 +11,25 @@ from adcore.live cimport Live, live_at
 from adcore.matching cimport Cursor, _plan
 from adcore.reading cimport read_placement, read_request
 from adcore.request cimport Placement, Request
+from adcore.explaining cimport NO_DETAIL, TARGETING, _judge
 from adcore.scanning cimport _differences, _matching_lines
-from adcore.tables cimport ADS, FEATURES, LINES, ZONES, Line, _check, _open
+from adcore.tables cimport (
+    ADS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open,
+)
 
 import array
+from typing import get_args
+
+from adcore import tables
+from adcore.catalog import Dimension
+from adcore.reasons import Explanation, Reason, Verdict
 
 from adcore.zones import zone_names
+
+# By space, as tables.pxd numbers them.
+cdef list DIMENSIONS = sorted(
+    get_args(Dimension), key=lambda name: getattr(tables, f"SPACE_{name.upper()}")
+)
 
 
 @cython.final
@@ -153,6 +166,74 @@ cdef class Index:
         finally:
             self.busy = False
         return differences
+
+    def explain(self, Request request, Live live, uint64_t draw):
+        placements = self._placements(request, live)
+        cdef Py_ssize_t lines = self.tables.counts[LINES]
+        cdef list reasons = [bytearray(lines) for _ in placements]
+        cdef list details = [array.array("I", bytes(4 * lines)) for _ in placements]
+        self.busy = True
+        try:
+            self._explain(request, live, draw, reasons, details)
+        finally:
+            _forget_labels(self.choice)
+            self.busy = False
+        return [
+            Explanation(self, bytes(reasons[number]), details[number])
+            for number in range(len(reasons))
+        ]
+
+    cdef int _explain(
+        self, Request request, Live live, uint64_t draw, list reasons, list details
+    ) except -1:
+        cdef Choice* choice = self.choice
+        cdef uint32_t number
+        cdef uint8_t[::1] placement_reasons
+        cdef uint32_t[::1] placement_details
+        if not self.tables.counts[LINES]:
+            return 0
+        choice.context.draw = draw
+        self._begin(request)
+        for number in range(<uint32_t> len(reasons)):
+            placement_reasons, placement_details = reasons[number], details[number]
+            self._read(request.placements[number], request, number)
+            with nogil:
+                _plan(&choice.matcher, &self.tables, live.bitmap,
+                      choice.context.features, choice.context.feature_count)
+                _fill(choice)
+                _judge(choice, live.bitmap, live.valid_from_s,
+                       &placement_reasons[0], &placement_details[0])
+        return 0
+
+    def verdict(self, uint32_t rank, uint8_t reason, uint32_t detail):
+        if rank >= self.tables.counts[LINES]:
+            raise IndexError("no such rank")
+        cdef const Line* line = &self.tables.lines[rank]
+        dimension = by = None
+        if detail != NO_DETAIL:
+            if reason == TARGETING:
+                dimension = self._dimension(detail)
+            else:
+                by = self.tables.lines[detail].line_item_id
+        return Verdict(
+            line.line, line.line_item_id, line.priority, line.ecpm_micros, Reason(reason),
+            dimension, by,
+        )
+
+    def rank_of(self, int64_t line_item_id):
+        cdef uint32_t rank
+        for rank in range(self.tables.counts[LINES]):
+            if self.tables.lines[rank].line_item_id == line_item_id:
+                return rank
+        return None
+
+    cdef str _dimension(self, uint32_t space):
+        cdef const Feature* key
+        if space < KEY_SPACE_FIRST:
+            return DIMENSIONS[space]
+        key = &self.tables.features[space - KEY_SPACE_FIRST]
+        text = self.tables.texts[key.text_first:key.text_first + key.text_bytes]
+        return "key:" + text.decode("utf-8", "replace")
 
     cdef list _placements(self, Request request, Live live):
         """Return the request's placements, if it may be answered now."""

@@ -8,9 +8,9 @@ check hold them to. What they share is the table of values and the ranges.
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from adcore.choosing cimport Choice, _in_ranges
+from adcore.choosing cimport Choice, _in_range, _in_ranges
 from adcore.matching cimport MATCH_WORDS_MAX, _match
-from adcore.tables cimport BLOCK_WORDS, RANGES, Predicate
+from adcore.tables cimport BLOCK_WORDS, KEY_SPACE_FIRST, RANGES, Predicate
 
 cdef extern from *:
     int _lowest_bit "__builtin_ctzll"(unsigned long long bits) noexcept nogil
@@ -51,6 +51,28 @@ cdef bint _row_holds(const Choice* choice, uint32_t row) noexcept nogil:
         if not _holds(choice, &choice.tables.predicates[choice.tables.terms[term]]):
             return False
     return not choice.tables.counts[RANGES] or _in_ranges(choice, row)
+
+
+cdef uint32_t _failing_space(
+    const Choice* choice, uint32_t row, uint32_t* space
+) noexcept nogil:
+    """How many parts of a row fail the marked request, and the space of the first of them."""
+    cdef const Predicate* predicate
+    cdef uint32_t number, failing = 0
+    for number in range(choice.tables.term_firsts[row], choice.tables.term_firsts[row + 1]):
+        predicate = &choice.tables.predicates[choice.tables.terms[number]]
+        if not _holds(choice, predicate):
+            if not failing:
+                space[0] = predicate.space
+            failing += 1
+    if not choice.tables.counts[RANGES]:
+        return failing
+    for number in range(choice.tables.range_firsts[row], choice.tables.range_firsts[row + 1]):
+        if not _in_range(choice, &choice.tables.ranges[number]):
+            if not failing:
+                space[0] = KEY_SPACE_FIRST + choice.tables.ranges[number].key
+            failing += 1
+    return failing
 
 
 cdef void _scan(

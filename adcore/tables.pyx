@@ -185,7 +185,7 @@ cdef const char* _check_terms(Tables* tables) noexcept nogil:
     for number in range(tables.counts[PREDICATES]):
         predicate = &tables.predicates[number]
         # A key-value's space names a feature, its key.
-        if predicate.negated > 1 or predicate.space == SPACE_KEY \
+        if predicate.negated > 1 or predicate.space == <uint32_t> SPACE_KEY \
                 or predicate.space >= <uint64_t> KEY_SPACE_FIRST + tables.counts[FEATURES] \
                 or predicate.value_first > tables.counts[PREDICATE_VALUES] \
                 or predicate.value_count > tables.counts[PREDICATE_VALUES] - predicate.value_first:

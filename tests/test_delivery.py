@@ -8,7 +8,7 @@ import msgspec
 import pytest
 import redis
 
-from adcore import Request
+from adcore import Placement, Request
 from adcore import compile as compile_index
 from adcore.catalog import Catalog
 from server.clock import now_s
@@ -117,15 +117,9 @@ def test_the_decision_id_is_enough_to_replay_an_answer(server):
     index = compile_index(catalogs.minimal())
     for _ in range(20):
         answer = ask(server)
-        placements = [
-            {"name": "top", "site": 10, "ad_types": [1]},
-            {"name": "side", "site": 10, "ad_types": [2]},
-        ]
+        placements = [Placement("top", 10, ad_types=[1]), Placement("side", 10, ad_types=[2])]
         # The test's own client: no country, a user agent that is none.
-        request = msgspec.convert(
-            {"placements": placements, "device": "robot", "os": "other", "browser": "other"},
-            Request,
-        )
+        request = Request(placements, device="robot", os="other", browser="other")
         draw = draw_of(bytes.fromhex(answer["decisionId"]))
         wins = index.select(request, index.live(now_s()), draw)
         assert wins[0][0].creative_id == answer["decisions"]["top"]["creativeId"]

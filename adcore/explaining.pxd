@@ -1,0 +1,28 @@
+# Why each line item did not win, by the same tables that the winners came from.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+
+from adcore.choosing cimport Choice
+
+# In the order in which they are looked for; what each means is in `reasons.py`.
+cpdef enum:
+    WON = 0
+    PAUSED = 1
+    FLIGHT = 2
+    DAYPART = 3
+    TARGETING = 4
+    CREATIVE = 5
+    FLOOR = 6
+    LABEL = 7
+    OUTRANKED = 8
+    DRAW = 9
+    REASON_COUNT = 10
+
+cdef enum:
+    NO_DETAIL = 0xFFFFFFFF
+
+# `reasons` and `details` have an entry for each rank. A detail is the space that targeting failed
+# in, or the rank of the winner that stood in the way.
+cdef void _judge(
+    Choice* choice, const uint64_t* live, int64_t now_s, uint8_t* reasons, uint32_t* details
+) noexcept nogil

@@ -1,0 +1,96 @@
+"""Why each line item did not win, by the same tables that the winners came from.
+
+Called when a placement has its winners, and once for each. It reads every line item: for people
+who ask, not for each request.
+"""
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+
+from adcore.choosing cimport Choice, _servable
+from adcore.scanning cimport _failing_space, _mark, _unmark
+from adcore.tables cimport LINES, Line, Service
+
+
+cdef void _judge(
+    Choice* choice, const uint64_t* live, int64_t now_s, uint8_t* reasons, uint32_t* details
+) noexcept nogil:
+    cdef uint32_t row = 0
+    cdef uint32_t rank, row_first
+    _mark(choice)
+    for rank in range(choice.tables.counts[LINES]):
+        row_first = row
+        while row < choice.tables.row_count and choice.tables.row_ranks[row] == rank:
+            row += 1
+        details[rank] = NO_DETAIL
+        reasons[rank] = _closed(&choice.tables.services[rank], now_s)
+        if reasons[rank]:
+            continue
+        # A line whose rows are not live although its flight is on: it is not its hour.
+        if row_first < row and not live[row_first >> 6] >> (row_first & 63) & 1:
+            reasons[rank] = DAYPART
+        elif not _targeted(choice, row_first, row, &details[rank]):
+            reasons[rank] = TARGETING
+        else:
+            reasons[rank] = _lost(choice, rank, &details[rank])
+    _unmark(choice)
+
+
+cdef inline uint8_t _closed(const Service* service, int64_t now_s) noexcept nogil:
+    if service.start_s >= service.end_s:
+        return PAUSED  # the layout's way to say so
+    return 0 if service.start_s <= now_s < service.end_s else FLIGHT
+
+
+cdef bint _targeted(
+    const Choice* choice, uint32_t row_first, uint32_t row_end, uint32_t* space
+) noexcept nogil:
+    """Whether a row holds; else the space that fails in the row that comes nearest to holding."""
+    cdef uint32_t row, failing, failing_space
+    cdef uint32_t nearest_space = NO_DETAIL
+    cdef uint32_t fewest = NO_DETAIL
+    for row in range(row_first, row_end):
+        failing = _failing_space(choice, row, &failing_space)
+        if not failing:
+            return True
+        if failing < fewest:
+            fewest = failing
+            nearest_space = failing_space
+    space[0] = nearest_space
+    return False
+
+
+cdef uint8_t _lost(const Choice* choice, uint32_t rank, uint32_t* by) noexcept nogil:
+    """Why a line whose targeting is met did not win; `by` is the rank of who did."""
+    cdef const Line* line = &choice.tables.lines[rank]
+    cdef uint32_t winner, last = choice.winner_count - 1
+    cdef uint32_t last_group
+    cdef bint full
+    for winner in range(choice.winner_first, choice.winner_count):
+        if choice.winners[winner].rank == rank:
+            return WON
+    if not _servable(choice, line):
+        return CREATIVE
+    if line.ecpm_micros < choice.context.floor_micros:
+        return FLOOR
+    full = choice.winner_count - choice.winner_first == choice.context.wanted
+    last_group = choice.tables.lines[choice.winners[last].rank].group if full else 0
+    if full and line.group > last_group:
+        by[0] = choice.winners[last].rank
+        return OUTRANKED
+    # The last winner's labels kept nobody out: with it the placement was full.
+    for winner in range(last if full and line.group == last_group else choice.winner_count):
+        if _share_label(choice, line, &choice.tables.lines[choice.winners[winner].rank]):
+            by[0] = choice.winners[winner].rank
+            return LABEL
+    by[0] = choice.winners[last].rank
+    return DRAW
+
+
+cdef bint _share_label(const Choice* choice, const Line* line, const Line* other) noexcept nogil:
+    cdef const uint32_t* labels = choice.tables.labels
+    cdef uint32_t own, others
+    for own in range(line.label_first, line.label_first + line.label_count):
+        for others in range(other.label_first, other.label_first + other.label_count):
+            if labels[own] == labels[others]:
+                return True
+    return False

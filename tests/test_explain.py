@@ -1,0 +1,205 @@
+"""An explanation says of every line item what became of it, and for the reason that is true.
+
+Which reason is true is told by the oracle's functions and by a walk through the groups as the
+auction goes, where the engine concludes from the winners alone.
+"""
+
+from datetime import UTC, datetime
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import adcore
+from adcore.catalog import Catalog, Expression
+from adcore.expression import normalise
+from adcore.reasons import LOSS_CODES, Explanation, Reason
+from adcore.request import Placement, Request
+from tests import worlds
+from tests.oracle import Oracle, Won, ecpm_of, holds, in_daypart
+from tests.worlds import catalog_of, item
+
+NOW_S = worlds.MOMENTS[0]
+CASES_A_SEED = 400
+
+
+def closed(catalog: Catalog, line: int, now_s: int) -> Reason | None:
+    booked = catalog.line_items[line]
+    campaign = next(it for it in catalog.campaigns if it.id == booked.campaign_id)
+    if "paused" in (booked.status, campaign.status):
+        return Reason.PAUSED
+    if not booked.flight.start <= datetime.fromtimestamp(now_s, UTC) < booked.flight.end:
+        return Reason.FLIGHT
+    if in_daypart(booked, now_s):
+        return None
+    # What can never be met has no row, and so no hour: its targeting is the reason at any time.
+    return Reason.DAYPART if normalise(booked.targeting) else Reason.TARGETING
+
+
+def refused(oracle: Oracle, line: int, request: Request, placement: Placement) -> Reason | None:
+    if not holds(oracle.lines[line].targeting, request, placement):
+        return Reason.TARGETING
+    if not oracle._ads(line, request, placement):
+        return Reason.CREATIVE
+    return Reason.FLOOR if ecpm_of(oracle.lines[line]) < placement.floor_micros else None
+
+
+def outcomes(
+    oracle: Oracle, eligible: list[int], count: int, wins: list[Won], before: list[Won]
+) -> dict[int, tuple[Reason, int | None]]:
+    """Walk through the groups with the winners known: why each eligible line won or lost."""
+    found: dict[int, tuple[Reason, int | None]] = {}
+    taken = list(before)
+    left = list(wins)
+    for group in oracle._groups(eligible):
+        running = set(group)
+        while True:
+            if len(wins) - len(left) == count:
+                last = Reason.DRAW if len(running) < len(group) else Reason.OUTRANKED
+                reason = last if wins[-1].line in group else Reason.OUTRANKED
+                found |= dict.fromkeys(running, (reason, wins[-1].line_item_id))
+                break
+            for line in sorted(running):
+                clash = [win for win in taken if oracle.labels[line] & oracle.labels[win.line]]
+                if clash:
+                    found[line] = (Reason.LABEL, clash[0].line_item_id)
+                    running.discard(line)
+            if not running:
+                break
+            won = left.pop(0)
+            assert won.line in running
+            found[won.line] = (Reason.WON, None)
+            running.discard(won.line)
+            taken.append(won)
+    return found
+
+
+def check(catalog: Catalog, request: Request, now_s: int, draw: int) -> None:
+    index, oracle = adcore.compile(catalog), Oracle(catalog)
+    live = index.live(now_s)
+    lines = range(len(catalog.line_items))
+    shut = {line: closed(catalog, line, now_s) for line in lines}
+    answers = oracle.select(request, {line for line in lines if shut[line] is None}, draw)
+    before: list[Won] = []
+    explanations = index.explain(request, live, draw)
+    for placement, wins, explanation in zip(request.placements, answers, explanations, strict=True):
+        expected: dict[int, tuple[Reason, int | None]] = {}
+        for line in lines:
+            reason = shut[line] or refused(oracle, line, request, placement)
+            if reason is not None:
+                expected[line] = (reason, None)
+        eligible = [line for line in lines if line not in expected]
+        expected |= outcomes(oracle, eligible, placement.count, wins, before)
+        before += wins
+        assert {it.line: (it.reason, it.by) for it in explanation} == expected
+        check_dimensions(catalog, request, placement, explanation)
+    # Nothing of it is left behind in the scratch.
+    again = index.select(request, live, draw)
+    assert [[win.line for win in placed] for placed in again] == [
+        [win.line for win in placed] for placed in answers
+    ]
+
+
+def check_dimensions(
+    catalog: Catalog, request: Request, placement: Placement, explanation: Explanation
+) -> None:
+    """The dimension named is one of the line's, and of an `all` of leaves it is one that fails."""
+    for verdict in explanation:
+        targeting = catalog.line_items[verdict.line].targeting
+        if verdict.reason is not Reason.TARGETING:
+            assert verdict.dimension is None
+        elif verdict.dimension is not None:
+            leaves = [leaf for leaf in leaves_of(targeting) if named(leaf) == verdict.dimension]
+            assert leaves
+            parts = targeting and targeting.all
+            if parts and all(part.dimension or part.key for part in parts):
+                assert not all(holds(leaf, request, placement) for leaf in leaves)
+
+
+def leaves_of(expression: Expression | None) -> list[Expression]:
+    if expression is None:
+        return []
+    if expression.dimension or expression.key:
+        return [expression]
+    parts = [*(expression.all or ()), *(expression.any or ())]
+    parts += [expression.not_] if expression.not_ else []
+    return [leaf for part in parts for leaf in leaves_of(part)]
+
+
+def named(leaf: Expression) -> str | None:
+    return f"key:{leaf.key}" if leaf.key else leaf.dimension
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_every_line_of_a_seeded_world_is_explained(seed: int) -> None:
+    rng = Random(seed)
+    cases = 0
+    while cases < CASES_A_SEED:
+        world = worlds.world(rng)
+        for request in world.requests:
+            check(world.catalog, request, rng.choice(world.moments), rng.getrandbits(64))
+            cases += 1
+
+
+@given(worlds.worlds(), st.integers(0, 2**64 - 1))
+def test_every_line_of_any_world_is_explained(world: worlds.World, draw: int) -> None:
+    for request in world.requests:
+        check(world.catalog, request, world.moments[0], draw)
+
+
+def test_all_lines_are_counted_and_each_can_be_asked_for() -> None:
+    only_de = Expression(dimension="country", include=("DE",))
+    old = Expression(key="age", at_least=60)
+    index = adcore.compile(
+        catalog_of(
+            item(1, 1000), item(2, 900), item(3, 9000, targeting=only_de),
+            item(4, targeting=old), item(5, 800, status="paused"), item(6, 10),
+            item(7, targeting=Expression(any=())),
+        )
+    )  # fmt: skip
+    request = Request([Placement("top", floor_micros=100)], key_values={"age": 30})
+    [explanation] = index.explain(request, index.live(NOW_S), 1)
+    assert len(explanation) == 7
+    counts = explanation.counts()
+    assert list(counts) == list(Reason)
+    assert sum(counts.values()) == 7
+    verdicts = [explanation.of(number) for number in range(1, 8)]
+    assert [verdict and (verdict.reason, verdict.dimension) for verdict in verdicts] == [
+        (Reason.WON, None),
+        (Reason.OUTRANKED, None),
+        (Reason.TARGETING, "country"),
+        (Reason.TARGETING, "key:age"),
+        (Reason.PAUSED, None),
+        (Reason.FLOOR, None),
+        (Reason.TARGETING, None),
+    ]
+    won, outranked = (verdict for verdict in verdicts[:2] if verdict)
+    assert (won.line_item_id, won.loss_code) == (1, None)
+    assert (outranked.line_item_id, outranked.by) == (2, 1)
+    assert outranked.loss_code == LOSS_CODES[Reason.OUTRANKED] == 102
+    assert explanation.of(99) is None
+
+
+def test_of_several_conjunctions_the_nearest_one_is_named() -> None:
+    far = Expression(all=(
+        Expression(dimension="os", include=("a",)), Expression(dimension="city", include=("b",)),
+    ))  # fmt: skip
+    near = Expression(all=(
+        Expression(dimension="device", include=("phone",)),
+        Expression(dimension="language", include=("de",)),
+    ))  # fmt: skip
+    index = adcore.compile(catalog_of(item(1, targeting=Expression(any=(far, near)))))
+    request = Request([Placement("top")], language="de")
+    [explanation] = index.explain(request, index.live(NOW_S), 1)
+    assert explanation[0].dimension == "device"
+
+
+def test_an_explanation_of_nothing_is_empty() -> None:
+    index = adcore.compile(catalog_of())
+    [explanation] = index.explain(Request([Placement("top")]), index.live(NOW_S), 1)
+    assert len(explanation) == 0
+    assert list(explanation) == []
+    assert index.explain(Request([]), index.live(NOW_S), 1) == []
+    with pytest.raises(IndexError):
+        index.verdict(0, 0, 0)
