@@ -18,6 +18,7 @@ COMMANDS: Final = {
     "schema": "server.catalog.cli",
     "publish": "server.catalog.cli",
     "catalog": "server.catalog.cli",
+    "explain": "server.explain",
     "serve": "server.serve",
     "load": "server.load",
     "demo": "server.demo",

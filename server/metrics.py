@@ -89,7 +89,7 @@ ROUTES: Final = {
     "/e.gif": "event",
     "/ping": "ping",
 }
-STATUSES: Final = (200, 204, 302, 400, 404, 405, 408, 413, 414, 415, 431, 503)
+STATUSES: Final = (200, 204, 302, 400, 401, 404, 405, 408, 413, 414, 415, 429, 431, 503)
 OTHER: Final = "other"  # whatever a fixed set does not name is counted all the same
 
 # 10 us to 50 ms: below is the clock's own noise, beyond is every deadline missed.

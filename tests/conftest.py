@@ -1,7 +1,9 @@
 """What every test may use: a real Redis, empty when each test starts, and Hypothesis profiles."""
 
 import os
-from collections.abc import Iterator
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -45,3 +47,26 @@ def redis_url(redis_server: RedisServer) -> str:
     with redis.Redis.from_url(redis_server.url) as client:
         client.flushall()
     return redis_server.url
+
+
+@pytest.fixture
+def adcore(redis_url: str) -> Callable[..., str]:
+    """Run the command as its own process; Redis is there unless another one is named."""
+
+    def run(*arguments: object, code: int = 0, stdin: str = "", **settings: str) -> str:
+        environ = {k: v for k, v in os.environ.items() if not k.startswith("ADCORE_")}
+        environ |= {"ADCORE_REDIS_URL": redis_url, "ADCORE_REDIS_PREFIX": "cli"} | settings
+        done = subprocess.run(
+            [sys.executable, "-W", "error", "-m", "server", *map(str, arguments)],
+            cwd=Path(__file__).parent.parent,
+            env=environ,
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert "Traceback" not in done.stderr
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
+
+    return run

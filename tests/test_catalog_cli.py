@@ -19,28 +19,6 @@ ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture
-def adcore(redis_url: str):
-    """Run the command as its own process; Redis is there unless another one is named."""
-
-    def run(*arguments: object, code: int = 0, **settings: str) -> str:
-        environ = {k: v for k, v in os.environ.items() if not k.startswith("ADCORE_")}
-        environ |= {"ADCORE_REDIS_URL": redis_url, "ADCORE_REDIS_PREFIX": "cli"} | settings
-        done = subprocess.run(
-            [sys.executable, "-W", "error", "-m", "server", *map(str, arguments)],
-            cwd=ROOT,
-            env=environ,
-            capture_output=True,
-            text=True,
-            timeout=60,
-        )
-        assert "Traceback" not in done.stderr
-        assert done.returncode == code, done.stderr
-        return done.stdout + done.stderr
-
-    return run
-
-
-@pytest.fixture
 def good(tmp_path: Path) -> Path:
     path = tmp_path / "good.json"
     path.write_text(json.dumps(minimal_records()))

@@ -109,7 +109,7 @@ def run_show(args: argparse.Namespace) -> int:
 
 
 def run_diff(args: argparse.Namespace) -> int:
-    for change in diff(_catalog(args.old), _catalog(args.new)):
+    for change in diff(catalog_named(args.old), catalog_named(args.new)):
         print(change)
     return 0
 
@@ -145,12 +145,12 @@ def _current(store: CatalogStore) -> int:
     return current
 
 
-def _catalog(name: str) -> Catalog:
-    """Load a generation, or a file that has another name than a number."""
-    if not name.isdecimal():
+def catalog_named(name: str | None) -> Catalog:
+    """Load a generation, a file that has another name than a number, or what is current."""
+    if name is not None and not name.isdecimal():
         return check.load(Path(name))
     with _store() as store:
-        return store.load(int(name))
+        return store.load(_current(store) if name is None else int(name))
 
 
 def _described(meta: Meta) -> str:

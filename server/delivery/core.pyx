@@ -15,6 +15,7 @@ from server.delivery.snapshot cimport Holder, Snapshot
 from server.delivery.tally cimport Tally
 
 import re
+from hmac import compare_digest
 from os import urandom
 
 import msgspec
@@ -24,6 +25,7 @@ from server.delivery.answer import DECISION_ID_BYTES
 from server.delivery.asking import to_request
 from server.delivery.context import ContextReader
 from server.delivery.kevel import Unreadable, parse
+from server.delivery.waterfall import explained
 
 API = "/api/v2"
 PING = "/ping"
@@ -66,6 +68,11 @@ cdef Answer _TIME = refusal(400, "x-adcore-time must be UTC seconds")
 cdef Answer _USE_POST = refusal(405, "use POST", ("allow", "POST, OPTIONS"), _CLOSE)
 cdef Answer _USE_GET = refusal(405, "use GET", ("allow", "GET, HEAD"), _CLOSE)
 cdef Answer _USE_BEACON = refusal(405, "use GET or POST", ("allow", "GET, HEAD, POST"), _CLOSE)
+cdef Answer _NO_KEY = refusal(
+    401, "x-adcore-explain needs the ops key: authorization: Bearer KEY",
+    ("www-authenticate", "Bearer"))
+cdef Answer _TOO_SOON = refusal(
+    429, "a worker explains one request a second", ("retry-after", "1"))
 cdef Answer _PREFLIGHT = Answer(204, (("allow", "POST, OPTIONS"),), b"")
 
 # What a door answers when the body itself fails.
@@ -100,6 +107,8 @@ cdef class Core:
     cdef dict beacons, pages
     cdef frozenset origins
     cdef bint preview
+    cdef bytes ops_key      # None: nobody may ask for an explanation
+    cdef int64_t explained_s
 
     def __init__(
         self, config not None, Holder holder not None, keyring not None, tracker not None,
@@ -118,6 +127,7 @@ cdef class Core:
         self.pages = {PING: self._ping, **pages}
         self.origins = frozenset(config.cors_origins)
         self.preview = config.preview
+        self.ops_key = config.ops_key.encode() if config.ops_key else None
 
     # -- the calls of a door: each request ends in exactly one of them with an answer
 
@@ -221,12 +231,17 @@ cdef class Core:
         cdef int64_t started_ns = perf_ns()
         cdef int64_t received_s = now_s()
         cdef int64_t at_s = received_s
-        cdef bint previewed = False
+        cdef bint previewed = False, explain = False
         try:
             asked = parse(body)
         except Unreadable as error:
             return self._unreadable(error.reason, str(error))
-        if self.preview:
+        if self.ops_key is not None and ask.headers.get("x-adcore-explain") == "1":
+            refused = self._refuse_explaining(ask, received_s)
+            if refused is not None:
+                return refused
+            explain = previewed = True
+        if self.preview or explain:
             stated = ask.headers.get("x-adcore-time")
             if stated is not None:
                 if not _SECONDS(stated):
@@ -244,9 +259,24 @@ cdef class Core:
                 # The engine's bounds on a request as a whole, which no single field breaks.
                 return self._unreadable("shape", str(error))
         moment = Moment(decision_id, received_s, previewed)
-        answer = Answer(200, JSON_HEADERS, self.writer.write(asked, wins, snapshot, moment))
+        written = self.writer.write(asked, wins, snapshot, moment)
+        if explain and snapshot is not None:
+            explanations = snapshot.index.explain(
+                request, snapshot.live(at_s), draw_of(decision_id))
+            written = explained(written, asked, explanations, snapshot)
         self.tally.decided(asked.placements, wins, <int64_t> perf_ns() - started_ns)
-        return answer
+        return Answer(200, JSON_HEADERS, written)
+
+    cdef Answer _refuse_explaining(self, Ask ask, int64_t received_s):
+        """What keeps a caller from an explanation: no key, or one given this second."""
+        cdef str key = ask.headers.get("authorization") or ""
+        if not compare_digest(key.encode("utf-8", "replace"), b"Bearer " + self.ops_key):
+            return _NO_KEY
+        # Explaining takes as long as the catalog is large, and others wait meanwhile.
+        if received_s == self.explained_s:
+            return _TOO_SOON
+        self.explained_s = received_s
+        return None
 
     cdef Answer _unreadable(self, str reason, str error):
         self.tally.bad_request(reason)
