@@ -105,7 +105,7 @@ def test_the_command_explains_a_file_and_a_published_catalog(adcore):
     ("arguments", "message"),
     [
         (("nowhere.json",), "nowhere.json: No such file"),
-        (("pyproject.toml",), "not JSON"),
+        (("README.md",), "not JSON"),
         (("examples/request.json", "--line-item", 1), "no line item 1"),
         (("examples/request.json", "--decision-id", "zz"), "not an answer's decisionId"),
         (("examples/request.json", "--header", "nothing"), "not NAME: VALUE"),
