@@ -124,6 +124,11 @@ DECISION_SECONDS = TABLE.histogram(
     "Time from a request's last byte to the answer's first, without the network.",
     LATENCY_BOUNDS_NS,
 )
+SHADOW_CHECKS = TABLE.counter(
+    "adcore_shadow_checks",
+    "Decisions in which the index was held against a scan of some of its rows.",
+    result=("agrees", "differs"),
+)
 BEACONS = TABLE.counter(
     "adcore_beacons",
     "Impressions, clicks and events by what became of them; only accepted ones are billed.",

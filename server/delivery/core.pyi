@@ -13,6 +13,8 @@ PING: str
 BODY_BYTES_MAX: int
 URL_CHARS_MAX: int
 HEADERS_MAX: int
+SHADOW_ONE_IN: int
+SHADOW_WORDS: int
 JSON_HEADERS: Headers
 TOO_LARGE: Answer
 LATE: Answer

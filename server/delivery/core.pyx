@@ -14,6 +14,7 @@ from server.delivery.http cimport Answer, Ask
 from server.delivery.snapshot cimport Holder, Snapshot
 from server.delivery.tally cimport Tally
 
+import logging
 import re
 from hmac import compare_digest
 from os import urandom
@@ -27,6 +28,8 @@ from server.delivery.context import ContextReader
 from server.delivery.kevel import Unreadable, parse
 from server.delivery.waterfall import explained
 
+cdef object log = logging.getLogger(__name__)
+
 API = "/api/v2"
 PING = "/ping"
 
@@ -34,6 +37,8 @@ BODY_BYTES_MAX = 65_536  # 30 x a large request; decoding it stays below a milli
 URL_CHARS_MAX = 8_192  # what proxies pass on
 HEADERS_MAX = 64  # browsers send about 20
 cdef Py_ssize_t LENGTH_DIGITS_MAX = 19  # as 64 bits have
+SHADOW_ONE_IN = 10_000  # requests: a fault of the index shows within seconds, and costs nothing
+SHADOW_WORDS = 64  # of 64 rows each: 80 us, however large the catalog
 
 # What a caller may call JSON: browsers send the second without a preflight, `curl -d` the third.
 cdef frozenset _MEDIA_TYPES = frozenset(
@@ -250,22 +255,33 @@ cdef class Core:
         # Read once: a swap between two reads would mix two generations.
         cdef Snapshot snapshot = self.holder.snapshot
         cdef bytes decision_id = self.dice.take()
+        cdef uint64_t draw = draw_of(decision_id)
         cdef list wins = []
         if snapshot is not None:
             request = to_request(asked, self.contexts.read(ask, asked.ip))
             try:
-                wins = snapshot.index.select(request, snapshot.live(at_s), draw_of(decision_id))
+                wins = snapshot.index.select(request, snapshot.live(at_s), draw)
             except ValueError as error:
                 # The engine's bounds on a request as a whole, which no single field breaks.
                 return self._unreadable("shape", str(error))
+            if draw % <uint64_t> SHADOW_ONE_IN == 0:
+                self._shadow(request, snapshot, snapshot.live(at_s), draw)
         moment = Moment(decision_id, received_s, previewed)
         written = self.writer.write(asked, wins, snapshot, moment)
         if explain and snapshot is not None:
-            explanations = snapshot.index.explain(
-                request, snapshot.live(at_s), draw_of(decision_id))
+            explanations = snapshot.index.explain(request, snapshot.live(at_s), draw)
             written = explained(written, asked, explanations, snapshot)
         self.tally.decided(asked.placements, wins, <int64_t> perf_ns() - started_ns)
         return Answer(200, JSON_HEADERS, written)
+
+    cdef _shadow(self, request, Snapshot snapshot, live, uint64_t draw):
+        """Hold the index against a scan of some rows, which ones the draw says."""
+        cdef uint64_t words = snapshot.index.row_count // 64 + 1
+        differences = snapshot.index.differences(request, live, (draw >> 20) % words, SHADOW_WORDS)
+        self.tally.shadowed(differences == 0)
+        if differences:
+            log.error("the index and a scan of its rows disagree", extra={
+                "generation": snapshot.generation, "rows": differences})
 
     cdef Answer _refuse_explaining(self, Ask ask, int64_t received_s):
         """What keeps a caller from an explanation: no key, or one given this second."""

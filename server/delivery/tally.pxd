@@ -11,10 +11,12 @@ cdef class Tally:
     cdef Py_ssize_t first_of_page, first_of_other
     cdef dict place_of_status
     cdef dict bad_request_slots
+    cdef Py_ssize_t shadow_agrees, shadow_differs
     cdef Py_ssize_t filled, no_fill, no_snapshot, latency, bound_count
     cdef int64_t[BOUNDS_MAX] bounds_ns
 
     cpdef request(self, str path, int status)
     cpdef bad_request(self, str reason)
     cpdef decided(self, list placements, list wins, int64_t duration_ns)
+    cpdef shadowed(self, bint agrees)
     cpdef bint draining(self)

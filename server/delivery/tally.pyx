@@ -13,6 +13,7 @@ from server.metrics import (
     OTHER,
     REQUESTS,
     ROUTES,
+    SHADOW_CHECKS,
     STATUSES,
     STOPPING,
 )
@@ -38,6 +39,8 @@ cdef class Tally:
         self.filled = DECISIONS.slot("filled")
         self.no_fill = DECISIONS.slot("no_fill")
         self.no_snapshot = DECISIONS.slot("no_snapshot")
+        self.shadow_agrees = SHADOW_CHECKS.slot("agrees")
+        self.shadow_differs = SHADOW_CHECKS.slot("differs")
         self.latency = DECISION_SECONDS.slot()
         self.bound_count = len(LATENCY_BOUNDS_NS)
         if self.bound_count > BOUNDS_MAX:
@@ -72,6 +75,10 @@ cdef class Tally:
             place += 1
         self.slots[self.latency + place] += 1
         self.slots[self.latency + self.bound_count + 1] += duration_ns
+
+    cpdef shadowed(self, bint agrees):
+        """Count a check of the index against a scan."""
+        self.slots[self.shadow_agrees if agrees else self.shadow_differs] += 1
 
     cpdef bint draining(self):
         """Read the parent's word to its workers: say goodbye to every client."""
