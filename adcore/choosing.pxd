@@ -9,6 +9,20 @@ from adcore.interning cimport Batch
 from adcore.matching cimport Matcher
 from adcore.tables cimport Line, Range, Tables
 
+# What a select counts of the rows in the blocks that it looked at; the others came after its last
+# winner. Of a line item's several rows only the first that matches is counted.
+cdef enum:
+    SEEN_ROWS = 0
+    SEEN_LIVE = 1
+    SEEN_MATCHING = 2   # of the live ones, by columns
+    SEEN_RANGE = 3      # of the matching ones: out of a numeric range
+    SEEN_FLOOR = 4
+    SEEN_LABEL = 5
+    SEEN_CREATIVE = 6
+    SEEN_WON = 7
+    SEEN_COUNT = 8
+    OUTCOME_COUNT = 7   # index.OUTCOMES: what they come to
+
 cdef struct Number:
     uint32_t key
     double value
@@ -52,9 +66,11 @@ cdef struct Choice:
     uint32_t group              # the open group, or NO_GROUP
     uint32_t rank               # the last rank that was settled, so that its other rows are skipped
     uint32_t row_skip           # rows before this one can't win any more
+    int64_t seen[SEEN_COUNT]    # of the request
 
 cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil
 cdef bint _in_range(const Choice* choice, const Range* range_) noexcept nogil
 cdef bint _in_ranges(const Choice* choice, uint32_t row) noexcept nogil
 cdef void _fill(Choice* choice) noexcept nogil
+cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil
 cdef void _forget_labels(Choice* choice) noexcept nogil

@@ -9,6 +9,7 @@ and only the last winner can be: another one must be in the running first, and t
 
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.string cimport memset
 
 from adcore.matching cimport MATCH_WORDS_MAX, SMALL_BLOCKS, _match
 from adcore.tables cimport BLOCK_ROWS, BLOCK_WORDS, RANGES, Ad, Group, Line, Range
@@ -29,6 +30,7 @@ cdef extern from *:
     # A clear eCPM in the unit of the rate, rounded up.
     uint64_t _convert "adcore_convert"(uint64_t ecpm_micros, uint32_t ppm) noexcept nogil
     int _lowest_bit "__builtin_ctzll"(unsigned long long bits) noexcept nogil
+    int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
 
 cdef enum:
     NO_GROUP = 0xFFFFFFFF
@@ -163,10 +165,14 @@ cdef void _keep_running(Choice* choice, uint32_t taken) noexcept nogil:
     for place in range(choice.candidate_count):
         rank = choice.candidates[place]
         line = &choice.tables.lines[rank]
-        if rank != taken and not _conflicts(choice, line):
-            choice.candidates[kept] = rank
-            choice.candidate_weight += line.weight
-            kept += 1
+        if rank == taken:
+            continue
+        if _conflicts(choice, line):
+            choice.seen[SEEN_LABEL] += 1
+            continue
+        choice.candidates[kept] = rank
+        choice.candidate_weight += line.weight
+        kept += 1
     choice.candidate_count = kept
 
 
@@ -187,6 +193,7 @@ cdef void _take(Choice* choice) noexcept nogil:
     choice.winners[winner].ad = _drawn_ad(choice, line)
     choice.winners[winner].clear_price_micros = line.price_micros
     choice.winner_count += 1
+    choice.seen[SEEN_WON] += 1
     for label in range(line.label_first, line.label_first + line.label_count):
         choice.labels_taken[choice.tables.labels[label]] = True
     _keep_running(choice, rank)
@@ -213,9 +220,16 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
     cdef uint32_t rank = choice.tables.row_ranks[row]
     cdef const Line* line = &choice.tables.lines[rank]
     cdef const Group* group = &choice.tables.groups[line.group]
-    if rank == choice.rank or row < choice.row_skip:
+    if rank == choice.rank:
+        choice.seen[SEEN_ROWS] -= 1
+        choice.seen[SEEN_LIVE] -= 1
+        choice.seen[SEEN_MATCHING] -= 1
+        return False
+    if row < choice.row_skip:
+        choice.seen[SEEN_FLOOR] += 1
         return False
     if choice.tables.counts[RANGES] and not _in_ranges(choice, row):
+        choice.seen[SEEN_RANGE] += 1
         return False
     choice.rank = rank
     if line.group != choice.group:
@@ -229,12 +243,17 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
                 return True
         choice.group = line.group
     if line.ecpm_micros < choice.context.floor_micros:
+        choice.seen[SEEN_FLOOR] += 1
         if not group.lottery:
             # Everything that follows in this priority is below the floor as well.
             choice.row_skip = group.tier_row_end
             return _full(choice)
         return False
-    if _conflicts(choice, line) or not _servable(choice, line):
+    if _conflicts(choice, line):
+        choice.seen[SEEN_LABEL] += 1
+        return False
+    if not _servable(choice, line):
+        choice.seen[SEEN_CREATIVE] += 1
         return False
     _price_pending(choice, line.ecpm_micros + 1)
     choice.candidates[choice.candidate_count] = rank
@@ -252,6 +271,33 @@ cdef inline bint _passed(Choice* choice, uint32_t row) noexcept nogil:
     if row >= group.row_end and _close(choice):
         return True
     return row >= group.tier_row_end and _full(choice)
+
+
+cdef inline void _count_seen(
+    Choice* choice, uint32_t word, uint32_t words, const uint64_t* rows
+) noexcept nogil:
+    cdef const uint64_t* live = choice.matcher.plain[0] + word
+    cdef uint32_t place
+    cdef int64_t live_rows = 0, matching = 0
+    for place in range(words):
+        live_rows += _bit_count(live[place])
+        matching += _bit_count(rows[place])
+    choice.seen[SEEN_ROWS] += min(words * 64, choice.tables.row_count - word * 64)
+    choice.seen[SEEN_LIVE] += live_rows
+    choice.seen[SEEN_MATCHING] += matching
+
+
+cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:
+    """What became of the rows looked at, in the order of `index.OUTCOMES`; they add up to all."""
+    cdef int64_t refused = seen[SEEN_RANGE] + seen[SEEN_FLOOR] + seen[SEEN_LABEL] \
+        + seen[SEEN_CREATIVE]
+    outcomes[0] = seen[SEEN_WON]
+    outcomes[1] = seen[SEEN_ROWS] - seen[SEEN_LIVE]
+    outcomes[2] = seen[SEEN_LIVE] - seen[SEEN_MATCHING] + seen[SEEN_RANGE]
+    outcomes[3] = seen[SEEN_FLOOR]
+    outcomes[4] = seen[SEEN_LABEL]
+    outcomes[5] = seen[SEEN_CREATIVE]
+    outcomes[6] = seen[SEEN_MATCHING] - refused - seen[SEEN_WON]
 
 
 cdef void _fill(Choice* choice) noexcept nogil:
@@ -273,14 +319,16 @@ cdef void _fill(Choice* choice) noexcept nogil:
         words = BLOCK_WORDS if block < SMALL_BLOCKS else MATCH_WORDS_MAX
         words = min(words, row_words - word)
         block += 1
-        if _match(&choice.matcher, word, words, rows):
-            for place in range(words):
-                bits = rows[place]
-                while bits:
-                    if _offer(choice, (word + place) * 64 + <uint32_t> _lowest_bit(bits)):
-                        _price_pending(choice, choice.context.floor_micros)
-                        return
-                    bits &= bits - 1
+        if not _match(&choice.matcher, word, words, rows):
+            memset(rows, 0, words * sizeof(uint64_t))
+        _count_seen(choice, word, words, rows)
+        for place in range(words):
+            bits = rows[place]
+            while bits:
+                if _offer(choice, (word + place) * 64 + <uint32_t> _lowest_bit(bits)):
+                    _price_pending(choice, choice.context.floor_micros)
+                    return
+                bits &= bits - 1
         word = max(word + words, choice.row_skip // BLOCK_ROWS * BLOCK_WORDS)
         if _passed(choice, word * 64):
             break

@@ -7,6 +7,8 @@ from adcore.live import Live
 from adcore.reasons import Explanation, Verdict
 from adcore.request import Request
 
+OUTCOMES: tuple[str, ...]
+
 @final
 class Win:
     """A line item that won a placement, with the ad to show and the price to pay."""
@@ -46,6 +48,13 @@ class Index:
     def row_count(self) -> int: ...
     @property
     def ad_count(self) -> int: ...
+    @property
+    def seen(self) -> dict[str, int]:
+        """What became of the rows that the last `select` looked at.
+
+        `won`, `not_live`, `targeting`, `floor`, `label`, `creative`, `outranked`: what the last one
+        left out met its targeting, and others won. Rows after the last winner are not looked at.
+        """
     def live(self, now_s: int) -> Live:
         """Work out which rows may serve at this second."""
     def matching(self, request: Request, live: Live) -> list[array[int]]:

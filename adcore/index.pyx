@@ -4,8 +4,11 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.string cimport memset
 
-from adcore.choosing cimport Choice, Context, Winner, _fill, _forget_labels
+from adcore.choosing cimport (
+    OUTCOME_COUNT, Choice, Context, Winner, _fill, _forget_labels, _outcomes,
+)
 from adcore.limits cimport PLACEMENTS_MAX, REQUEST_FEATURES_MAX
 from adcore.live cimport Live, live_at
 from adcore.matching cimport Cursor, _plan
@@ -25,6 +28,9 @@ from adcore.catalog import Dimension
 from adcore.reasons import Explanation, Reason, Verdict
 
 from adcore.zones import zone_names
+
+# What `_outcomes` counts, in its order.
+OUTCOMES = ("won", "not_live", "targeting", "floor", "label", "creative", "outranked")
 
 # By space, as tables.pxd numbers them.
 cdef list DIMENSIONS = sorted(
@@ -128,6 +134,12 @@ cdef class Index:
     @property
     def ad_count(self):
         return self.tables.counts[ADS]
+
+    @property
+    def seen(self):
+        cdef int64_t[OUTCOME_COUNT] outcomes
+        _outcomes(self.choice.seen, outcomes)
+        return dict(zip(OUTCOMES, outcomes))
 
     def live(self, int64_t now_s):
         return live_at(self, &self.tables, now_s)
@@ -254,6 +266,7 @@ cdef class Index:
     cdef int _begin(self, Request request) except -1:
         """Read what all placements share."""
         cdef Context* context = &self.choice.context
+        memset(self.choice.seen, 0, sizeof(self.choice.seen))
         read_request(context, &self.tables, request)
         self.shared_features = context.feature_count
         self.shared_numbers = context.number_count

@@ -16,6 +16,8 @@ from math import prod
 from pathlib import Path
 from typing import Final, Literal, NamedTuple
 
+from adcore.index import OUTCOMES
+
 SLOT_BYTES: Final = 8
 MAIN: Final = "main"  # the parent of all others; a role is what stands before the hyphen
 LOADER: Final = "loader"
@@ -123,6 +125,11 @@ DECISION_SECONDS = TABLE.histogram(
     "adcore_decision_seconds",
     "Time from a request's last byte to the answer's first, without the network.",
     LATENCY_BOUNDS_NS,
+)
+ROWS_LOOKED_AT = TABLE.counter(
+    "adcore_rows_looked_at",
+    "Rows of the catalog that decisions looked at, by what became of them.",
+    outcome=OUTCOMES,
 )
 SHADOW_CHECKS = TABLE.counter(
     "adcore_shadow_checks",

@@ -10,6 +10,7 @@ from random import Random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 import adcore
 from adcore.catalog import Catalog, Expression
@@ -203,3 +204,51 @@ def test_an_explanation_of_nothing_is_empty() -> None:
     assert index.explain(Request([]), index.live(NOW_S), 1) == []
     with pytest.raises(IndexError):
         index.verdict(0, 0, 0)
+
+
+def test_a_select_counts_what_became_of_the_rows_it_looked_at() -> None:
+    """Of a placement that stays unfilled it looks at all of them, so both counts are the same."""
+    rng = Random(31)
+    filled = 0
+    while filled < 200:
+        lines = [
+            replace(worlds.line_item(rng, n), targeting=rng.choice((None, worlds.leaf(rng))))
+            for n in range(rng.choice((5, 70, 600)))
+        ]
+        world = worlds.world(rng)
+        catalog = replace(world.catalog, line_items=tuple(lines))
+        index = adcore.compile(catalog)
+        rows = {verdict for verdict in range(len(lines)) if normalise(lines[verdict].targeting)}
+        live = index.live(rng.choice(worlds.MOMENTS))
+        for request in (worlds.request(rng) for _ in range(10)):
+            request.placements = [Placement("slot", count=20, ad_types=[1])]
+            [wins] = index.select(request, live, 1)
+            seen = index.seen
+            [explanation] = index.explain(request, live, 1)
+            if len(wins) == 20:
+                continue
+            filled += 1
+            counts = Explanation.counts(explanation)
+            lost = sum(counts[it] for it in (Reason.PAUSED, Reason.FLIGHT, Reason.DAYPART))
+            hidden = [it.reason for it in explanation if it.line not in rows]
+            assert seen["won"] == counts[Reason.WON] == len(wins)
+            assert seen["not_live"] == lost - sum(it is not Reason.TARGETING for it in hidden)
+            assert seen["targeting"] == counts[Reason.TARGETING] - hidden.count(Reason.TARGETING)
+            assert seen["floor"] == 0
+            # A line of which both are true is counted as one here and as the other there.
+            kept_out = counts[Reason.LABEL] + counts[Reason.CREATIVE]
+            assert seen["label"] + seen["creative"] == kept_out
+            assert seen["outranked"] == 0
+            assert sum(seen.values()) == len(rows)
+
+
+def test_rows_after_the_last_winner_are_not_looked_at() -> None:
+    index = adcore.compile(catalog_of(*(item(n + 1, 9000 - n) for n in range(2000))))
+    index.select(Request([Placement("slot")]), index.live(NOW_S), 1)
+    assert index.seen["won"] == 1
+    assert sum(index.seen.values()) == 512  # the first block
+    index.select(Request([Placement("slot", floor_micros=8500)]), index.live(NOW_S), 1)
+    assert index.seen["outranked"] == 511
+    index.select(Request([Placement("slot", floor_micros=9001)]), index.live(NOW_S), 1)
+    # What remains of the priority is skipped, but for the block that it ends in.
+    assert index.seen["floor"] == sum(index.seen.values()) == 512 + 2000 % 512

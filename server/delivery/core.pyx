@@ -264,6 +264,7 @@ cdef class Core:
             except ValueError as error:
                 # The engine's bounds on a request as a whole, which no single field breaks.
                 return self._unreadable("shape", str(error))
+            self.tally.looked(snapshot.index)
             if draw % <uint64_t> SHADOW_ONE_IN == 0:
                 self._shadow(request, snapshot, snapshot.live(at_s), draw)
         moment = Moment(decision_id, received_s, previewed)

@@ -1,5 +1,7 @@
 from libc.stdint cimport int64_t, uint64_t
 
+from adcore.index cimport Index
+
 cdef enum:
     BOUNDS_MAX = 32  # buckets of the latency histogram; `metrics.py` has 17
 
@@ -11,6 +13,7 @@ cdef class Tally:
     cdef Py_ssize_t first_of_page, first_of_other
     cdef dict place_of_status
     cdef dict bad_request_slots
+    cdef Py_ssize_t rows_looked_at  # the outcomes follow in their order
     cdef Py_ssize_t shadow_agrees, shadow_differs
     cdef Py_ssize_t filled, no_fill, no_snapshot, latency, bound_count
     cdef int64_t[BOUNDS_MAX] bounds_ns
@@ -18,5 +21,6 @@ cdef class Tally:
     cpdef request(self, str path, int status)
     cpdef bad_request(self, str reason)
     cpdef decided(self, list placements, list wins, int64_t duration_ns)
+    cdef void looked(self, Index index) noexcept
     cpdef shadowed(self, bint agrees)
     cpdef bint draining(self)

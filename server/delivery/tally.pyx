@@ -5,6 +5,10 @@ That module has the table; here are the few of its counters that a request can't
 
 cimport cython
 
+from adcore.choosing cimport OUTCOME_COUNT, _outcomes
+from adcore.index cimport Index
+
+from adcore.index import OUTCOMES
 from server.metrics import (
     BAD_REQUESTS,
     DECISION_SECONDS,
@@ -13,6 +17,7 @@ from server.metrics import (
     OTHER,
     REQUESTS,
     ROUTES,
+    ROWS_LOOKED_AT,
     SHADOW_CHECKS,
     STATUSES,
     STOPPING,
@@ -39,6 +44,7 @@ cdef class Tally:
         self.filled = DECISIONS.slot("filled")
         self.no_fill = DECISIONS.slot("no_fill")
         self.no_snapshot = DECISIONS.slot("no_snapshot")
+        self.rows_looked_at = ROWS_LOOKED_AT.slot(OUTCOMES[0])
         self.shadow_agrees = SHADOW_CHECKS.slot("agrees")
         self.shadow_differs = SHADOW_CHECKS.slot("differs")
         self.latency = DECISION_SECONDS.slot()
@@ -75,6 +81,14 @@ cdef class Tally:
             place += 1
         self.slots[self.latency + place] += 1
         self.slots[self.latency + self.bound_count + 1] += duration_ns
+
+    cdef void looked(self, Index index) noexcept:
+        """Count what became of the rows that the index looked at in its last select."""
+        cdef int64_t[OUTCOME_COUNT] outcomes
+        cdef Py_ssize_t place
+        _outcomes(index.choice.seen, outcomes)
+        for place in range(OUTCOME_COUNT):
+            self.slots[self.rows_looked_at + place] += outcomes[place]
 
     cpdef shadowed(self, bint agrees):
         """Count a check of the index against a scan."""
