@@ -60,6 +60,7 @@ soak: build
 
 bench: build
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-json=benchmarks/results/micro.json
+	$(BIN)/python -m benchmarks.engine --medium
 	$(BIN)/python -m benchmarks.load
 	$(BIN)/python -m benchmarks.plot
 

@@ -125,7 +125,7 @@ class Run(Figure):
     memory: Memory | None
 
 
-def write(path: Path, run: Run) -> None:
+def write(path: Path, run: Figure) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(msgspec.to_builtins(run), indent=1) + "\n")
 

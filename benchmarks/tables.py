@@ -21,7 +21,7 @@ def tables(run: Run) -> str:
     return "\n\n".join(parts)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
     lines = [head, ["---"] + ["---:"] * (len(head) - 1), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -43,7 +43,7 @@ def _rates(sizes: Sequence[Size]) -> str:
                     f"{served.held_rate:,.0f}/s" if served.held_rate else "none",
                 )
             )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _latencies(sizes: Sequence[Size]) -> str:
@@ -54,7 +54,7 @@ def _latencies(sizes: Sequence[Size]) -> str:
             rows += (_latency(size, name, point) for point in served.open_loop)
         if size.noise:
             rows.append(_latency(size, NOISE, size.noise))
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _latency(size: Size, name: str, point: OpenLoop) -> tuple[str, ...]:
@@ -111,7 +111,7 @@ def _goals(run: Run) -> str:
                 f"{run.memory.bytes_per_request:+.3f} B",
             )
         )
-    return _table(("claim", "bar", "measured"), rows)
+    return table(("claim", "bar", "measured"), rows)
 
 
 def _where(run: Run) -> str:

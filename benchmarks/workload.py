@@ -12,6 +12,7 @@ have one priority, eCPMs with few ties and one creative: a request costs what it
 """
 
 from bisect import bisect
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from itertools import accumulate
 from random import Random
@@ -42,6 +43,7 @@ Workload = Literal["ADS-A", "ADS-B"]
 
 NOW_S = int(datetime(2026, 3, 4, 10, 30, tzinfo=UTC).timestamp())
 _WEEKDAYS: tuple[Weekday, ...] = get_args(Weekday)
+_FLIGHT = Flight(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
 
 
 class Facet(NamedTuple):
@@ -73,29 +75,41 @@ _PLACEMENT, _SIZE = 4, 5
 _WEIGHTS = list(accumulate(facet.weight for facet in FACETS))
 
 
+class Zipf:
+    """Ranks from 0 on, the first the most frequent; an exponent of 0 makes all alike."""
+
+    def __init__(self, rng: Random, count: int, exponent: float) -> None:
+        self._random = rng.random
+        self._cumulated = list(accumulate((rank + 1) ** -exponent for rank in range(count)))
+
+    def rank(self) -> int:
+        cumulated = self._cumulated
+        return bisect(cumulated, self._random() * cumulated[-1], hi=len(cumulated) - 1)
+
+    def values(self, draws: int) -> list[str]:
+        """Draw so many values as texts from "1" on; repeats are dropped."""
+        ranks = dict.fromkeys(self.rank() for _ in range(draws))
+        return [str(rank + 1) for rank in ranks]
+
+
 class _Dice:
-    """Zipf-distributed values of every facet from one generator."""
+    """The values of every facet from one generator."""
 
     def __init__(self, seed: int) -> None:
         self.rng = Random(seed)
-        self.cumulated = [
-            list(accumulate((rank + 1) ** -facet.zipf for rank in range(facet.values)))
-            for facet in FACETS
-        ]
+        self._facets = [Zipf(self.rng, facet.values, facet.zipf) for facet in FACETS]
 
-    def values(self, number: int, count: int) -> list[str]:
-        """Draw `count` values as texts from "1" on; repeats are dropped."""
-        cumulated, random = self.cumulated[number], self.rng.random
-        ranks = {
-            bisect(cumulated, random() * cumulated[-1], hi=len(cumulated) - 1): 0
-            for _ in range(count)
-        }
-        return [str(rank + 1) for rank in ranks]
+    def values(self, number: int, draws: int) -> list[str]:
+        return self._facets[number].values(draws)
 
 
 def catalog(workload: Workload, line_count: int, seed: int) -> Catalog:
     dice = _Dice(seed)
-    flight = Flight(datetime(2026, 1, 1, tzinfo=UTC), datetime(2027, 1, 1, tzinfo=UTC))
+    return catalog_of(_line_item(dice, workload, number) for number in range(line_count))
+
+
+def catalog_of(line_items: Iterable[LineItem]) -> Catalog:
+    """Put the least around them that makes a catalog."""
     return Catalog(
         account=Account("benchmark", "EUR"),
         priorities=(Priority(8, "standard"),),
@@ -104,14 +118,12 @@ def catalog(workload: Workload, line_count: int, seed: int) -> Catalog:
         zones=tuple(Zone(number + 1, 1, f"size {number + 1}") for number in range(20)),
         advertisers=(Advertiser(1, "advertiser", "advertiser.example"),),
         campaigns=(Campaign(1, 1, "campaign"),),
-        line_items=tuple(
-            _line_item(dice, workload, number, flight) for number in range(line_count)
-        ),
+        line_items=tuple(line_items),
         creatives=(Creative(1, 1, "creative", 1, "https://example.com", Html("<p>ad</p>")),),
     )
 
 
-def _line_item(dice: _Dice, workload: Workload, number: int, flight: Flight) -> LineItem:
+def _line_item(dice: _Dice, workload: Workload, number: int) -> LineItem:
     leaves: list[Expression] = []
     dayparts: tuple[Daypart, ...] = ()
     for facet in _targeted(dice.rng, workload):
@@ -120,13 +132,20 @@ def _line_item(dice: _Dice, workload: Workload, number: int, flight: Flight) -> 
             dayparts = _dayparts(dice.rng.randrange(168), count)
         else:
             leaves.append(_leaf(dice, facet, count, workload))
+    return booked(number, dice.rng, leaves, dayparts)
+
+
+def booked(
+    number: int, rng: Random, leaves: Iterable[Expression], dayparts: tuple[Daypart, ...] = ()
+) -> LineItem:
+    """Line item `number`, from 0 on: all of the leaves must hold."""
     return LineItem(
         id=number + 1,
         campaign_id=1,
         name=f"line item {number + 1}",
         priority=8,
-        rate=Cpm(dice.rng.randrange(100_000, 20_000_000)),
-        flight=flight,
+        rate=Cpm(rng.randrange(100_000, 20_000_000)),
+        flight=_FLIGHT,
         dayparts=dayparts,
         targeting=Expression(all=tuple(leaves)),
         ads=(Ad(1),),
