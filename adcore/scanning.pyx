@@ -13,6 +13,7 @@ from adcore.matching cimport MATCH_WORDS_MAX, _match
 from adcore.tables cimport BLOCK_WORDS, KEY_SPACE_FIRST, RANGES, Predicate
 
 cdef extern from *:
+    void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
     int _lowest_bit "__builtin_ctzll"(unsigned long long bits) noexcept nogil
     int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
 
@@ -119,7 +120,7 @@ cdef uint32_t _matching_lines(
     """
     cdef uint64_t[MATCH_WORDS_MAX] rows
     cdef uint32_t count = 0, word = 0
-    cdef uint32_t words, place, rank
+    cdef uint32_t words, place, rank, first
     cdef uint32_t rank_before = NO_RANK
     cdef uint64_t bits
     if by_rows:
@@ -130,15 +131,20 @@ cdef uint32_t _matching_lines(
             _scan(choice, live, word, words, rows)
         else:
             _matched(choice, live, word, words, rows)
+        # First all of a block's ranks, while their lines are on the way.
+        first = count
         for place in range(words):
             bits = rows[place]
             while bits:
                 rank = choice.tables.row_ranks[(word + place) * 64 + <uint32_t> _lowest_bit(bits)]
                 if rank != rank_before:
-                    choice.candidates[count] = choice.tables.lines[rank].line
+                    _prefetch(&choice.tables.lines[rank].line)
+                    choice.candidates[count] = rank
                     count += 1
                     rank_before = rank
                 bits &= bits - 1
+        for place in range(first, count):
+            choice.candidates[place] = choice.tables.lines[choice.candidates[place]].line
         word += words
     if by_rows:
         _unmark(choice)
