@@ -19,6 +19,15 @@ def test_links_lead_somewhere(document):
             assert (document.parent / target).exists(), target
 
 
+def test_the_engine_s_page_runs(monkeypatch, capsys):
+    monkeypatch.chdir(ROOT)
+    (block,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs/engine.md").read_text(), re.DOTALL)
+    exec(compile(block, "engine.md", "exec"), {})
+    won, *lost = capsys.readouterr().out.splitlines()
+    assert won.startswith("[")
+    assert len(lost) == 5
+
+
 def test_the_readme_s_python_runs(monkeypatch, capsys):
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
