@@ -30,7 +30,7 @@ cdef class Index:
     cdef str _dimension(self, uint32_t space)
     cdef list _placements(self, Request request, Live live)
     cdef int _begin(self, Request request) except -1
-    cdef int _read(self, object placement, Request request, uint32_t number) except -1
+    cdef int _prepare(self, Request request, Live live, uint32_t number) except -1
     cdef int _select(self, Request request, Live live, uint64_t draw, list answers) except -1
     cdef list _matching(self, Request request, Live live, bint by_rows)
     cdef Win _win(self, const Winner* winner)

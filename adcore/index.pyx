@@ -170,10 +170,8 @@ cdef class Index:
         try:
             self._begin(request)
             for number in range(<uint32_t> len(placements)):
-                self._read(placements[number], request, number)
+                self._prepare(request, live, number)
                 with nogil:
-                    _plan(&self.choice.matcher, &self.tables, live.bitmap,
-                          self.choice.context.features, self.choice.context.feature_count)
                     differences += _differences(self.choice, live.bitmap, word_first, word_count)
         finally:
             self.busy = False
@@ -208,10 +206,8 @@ cdef class Index:
         self._begin(request)
         for number in range(<uint32_t> len(reasons)):
             placement_reasons, placement_details = reasons[number], details[number]
-            self._read(request.placements[number], request, number)
+            self._prepare(request, live, number)
             with nogil:
-                _plan(&choice.matcher, &self.tables, live.bitmap,
-                      choice.context.features, choice.context.feature_count)
                 _fill(choice)
                 _judge(choice, live.bitmap, live.valid_from_s,
                        &placement_reasons[0], &placement_details[0])
@@ -273,16 +269,20 @@ cdef class Index:
         self.shared_key_values = context.key_value_count
         return 0
 
-    cdef int _read(self, object placement, Request request, uint32_t number) except -1:
-        """Make the context that of one placement."""
+    cdef int _prepare(self, Request request, Live live, uint32_t number) except -1:
+        """Make the context and the plan those of one placement."""
         cdef Context* context = &self.choice.context
+        placement = request.placements[number]
         if not isinstance(placement, Placement):
             raise TypeError("placements: not a Placement")
         context.feature_count = self.shared_features
         context.number_count = self.shared_numbers
         context.key_value_count = self.shared_key_values
         context.placement = number
-        return read_placement(context, &self.tables, <Placement> placement, request)
+        read_placement(context, &self.tables, <Placement> placement, request)
+        _plan(&self.choice.matcher, &self.tables, live.bitmap,
+              context.features, context.feature_count)
+        return 0
 
     cdef int _select(self, Request request, Live live, uint64_t draw, list answers) except -1:
         cdef Choice* choice = self.choice
@@ -290,10 +290,8 @@ cdef class Index:
         choice.context.draw = draw
         self._begin(request)
         for number in range(<uint32_t> len(answers)):
-            self._read(request.placements[number], request, number)
+            self._prepare(request, live, number)
             with nogil:
-                _plan(&choice.matcher, &self.tables, live.bitmap,
-                      choice.context.features, choice.context.feature_count)
                 _fill(choice)
             for winner in range(choice.winner_first, choice.winner_count):
                 (<list> answers[number]).append(self._win(&choice.winners[winner]))
@@ -307,10 +305,8 @@ cdef class Index:
         try:
             self._begin(request)
             for number in range(<uint32_t> len(answers)):
-                self._read(request.placements[number], request, number)
+                self._prepare(request, live, number)
                 with nogil:
-                    _plan(&choice.matcher, &self.tables, live.bitmap,
-                          choice.context.features, choice.context.feature_count)
                     count = _matching_lines(choice, live.bitmap, by_rows)
                 answers[number].frombytes((<char*> choice.candidates)[:count * sizeof(uint32_t)])
         finally:

@@ -22,26 +22,10 @@ from server.delivery import kevel
 from server.delivery.asking import to_request
 from server.delivery.context import ContextReader
 from server.delivery.core import draw_of
-from server.delivery.http import Ask
+from server.delivery.http import Ask, GivenHeaders
 
 Picks = list[tuple[str, int, int]]
 """Div name, line item, creative; in the order of the answer."""
-
-
-class Headers:
-    """Headers as the core reads them."""
-
-    def __init__(self, headers: Sequence[tuple[str, str]]) -> None:
-        self._values = {name.lower(): value for name, value in headers}
-
-    def __len__(self) -> int:
-        return len(self._values)
-
-    def get(self, name: str) -> str | None:
-        return self._values.get(name)
-
-    def get_all(self, name: str) -> list[str]:
-        return [self._values[name]] if name in self._values else []
 
 
 class Replayer:
@@ -53,7 +37,7 @@ class Replayer:
 
     def picks(self, call: Call, at_s: int, draw: int) -> tuple[Picks, list[list[Win]]]:
         asked = kevel.parse(call.body)
-        ask = Ask("POST", API, "", Headers(call.headers), "127.0.0.1")
+        ask = Ask("POST", API, "", GivenHeaders(call.headers), "127.0.0.1")
         request = to_request(asked, self._contexts.read(ask, asked.ip))
         wins = self._index.select(request, self._index.live(at_s), draw)
         picks = [

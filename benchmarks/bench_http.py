@@ -15,13 +15,13 @@ import msgspec
 import pytest
 
 from benchmarks import shop
-from benchmarks.answers import Headers, Replayer
+from benchmarks.answers import Replayer
 from benchmarks.bodies import API, COUNTRY_HEADER, SHAPES, Call, calls
 from server.config import Config
 from server.delivery import bundle, kevel
 from server.delivery.answer import DECISION_ID_BYTES, Moment, Writer
 from server.delivery.core import Core
-from server.delivery.http import Ask
+from server.delivery.http import Ask, GivenHeaders
 from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool
 from server.delivery.tally import Tally
@@ -103,4 +103,4 @@ def test_bench_core(benchmark: Any, made: list[Call], core: Core) -> None:
 def ask_of(call: Call) -> Ask:
     headers = (*call.headers, ("host", "ads.example"), ("content-type", "application/json"))
     length = ("content-length", str(len(call.body)))
-    return Ask("POST", API, "", Headers((*headers, length)), "127.0.0.1")
+    return Ask("POST", API, "", GivenHeaders((*headers, length)), "127.0.0.1")

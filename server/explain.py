@@ -21,7 +21,7 @@ from server.delivery import kevel
 from server.delivery.asking import to_request
 from server.delivery.context import ContextReader
 from server.delivery.core import API, draw_of
-from server.delivery.http import Ask
+from server.delivery.http import Ask, GivenHeaders
 from server.delivery.waterfall import shown, waterfall
 from server.errors import AdcoreError
 
@@ -77,27 +77,6 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-class _Headers:
-    """Headers given on a command line, as a HeaderMap."""
-
-    def __init__(self, given: Sequence[str]) -> None:
-        self._values: dict[str, list[str]] = {}
-        for header in given:
-            name, colon, value = header.partition(":")
-            if not colon:
-                raise AdcoreError(f"--header {header!r}: not NAME: VALUE")
-            self._values.setdefault(name.strip().lower(), []).append(value.strip())
-
-    def get(self, name: str) -> str | None:
-        return self._values[name][0] if name in self._values else None
-
-    def get_all(self, name: str) -> list[str]:
-        return self._values.get(name, [])
-
-    def __len__(self) -> int:
-        return sum(map(len, self._values.values()))
-
-
 def _asked(name: str) -> kevel.Asked:
     try:
         body = sys.stdin.buffer.read() if name == "-" else Path(name).read_bytes()
@@ -109,7 +88,14 @@ def _asked(name: str) -> kevel.Asked:
 
 
 def _ask(headers: Sequence[str]) -> Ask:
-    return Ask("POST", API, "", _Headers(headers), "")
+    return Ask("POST", API, "", GivenHeaders(map(_pair, headers)), "")
+
+
+def _pair(header: str) -> tuple[str, str]:
+    name, colon, value = header.partition(":")
+    if not colon:
+        raise AdcoreError(f"--header {header!r}: not NAME: VALUE")
+    return name.strip(), value.strip()
 
 
 def _draw(decision_id: str | None) -> int:

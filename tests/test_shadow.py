@@ -9,7 +9,7 @@ from adcore import tables
 from server import metrics as table
 from server.config import Config
 from server.delivery import bundle, core
-from server.delivery.http import Ask
+from server.delivery.http import Ask, GivenHeaders
 from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool
 from server.delivery.tally import Tally
@@ -20,16 +20,6 @@ from tests.delivery import NOW_S, make_keyring, write_bundle
 from tests.test_layout import HEADER, SECTION
 
 BODY = b'{"placements":[{"divName":"top","siteId":10}]}'
-
-
-class NoHeaders:
-    def get(self, name: str) -> None: ...
-
-    def get_all(self, name: str) -> list[str]:
-        return []
-
-    def __len__(self) -> int:
-        return 0
 
 
 @pytest.fixture
@@ -44,7 +34,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
 
     def decide() -> int:
         holder.poll(NOW_S)
-        return deciding.decide(Ask("POST", core.API, "", NoHeaders(), ""), BODY).status
+        return deciding.decide(Ask("POST", core.API, "", GivenHeaders(()), ""), BODY).status
 
     yield decide
     spool.close()

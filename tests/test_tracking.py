@@ -11,7 +11,7 @@ from typing import NamedTuple
 import msgspec
 import pytest
 
-from server.delivery.http import Answer, Ask
+from server.delivery.http import Answer, Ask, GivenHeaders
 from server.delivery.spool import Spool, read_frames
 from server.delivery.tokens import (
     PREVIEW,
@@ -41,20 +41,6 @@ KEYRING = Keyring(bytes(range(32)))
 SERVED = Served(NOW_S, b"0123456789abcdef", 7, CREATIVE, 9, 2_500_000, placement_digest("top"))
 PATHS = {Kind.IMPRESSION: "/i.gif", Kind.CLICK: "/r", Kind.EVENT: "/e.gif"}
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
-
-
-class FewHeaders:
-    def __init__(self, *pairs: tuple[str, str]) -> None:
-        self._pairs = pairs
-
-    def get(self, name: str) -> str | None:
-        return next(iter(self.get_all(name)), None)
-
-    def get_all(self, name: str) -> list[str]:
-        return [value for key, value in self._pairs if key == name]
-
-    def __len__(self) -> int:
-        return len(self._pairs)
 
 
 class Result(NamedTuple):
@@ -94,7 +80,7 @@ class Desk:
         client_ip: str = "198.51.100.77",
     ) -> Result:
         before, counted = len(self.beacons()), len(self.counted)
-        ask = Ask(method, PATHS[kind], query, FewHeaders(*headers), client_ip)
+        ask = Ask(method, PATHS[kind], query, GivenHeaders(headers), client_ip)
         tracker = self.tracker
         answering = {
             Kind.IMPRESSION: tracker.impression,
@@ -424,7 +410,7 @@ def test_a_spool_that_fails_is_counted_and_the_client_does_not_notice(tmp_path, 
     counted: list[Outcome] = []
     with_no_room = Spool(tmp_path / "spool", "w1", now_s=NOW_S, bytes_max=10)
     tracker = Tracker(KEYRING, with_no_room, {CREATIVE: SHOES}.get, noting(counted))
-    ask = Ask("GET", PATHS[kind], query_of(kind), FewHeaders(), "")
+    ask = Ask("GET", PATHS[kind], query_of(kind), GivenHeaders(()), "")
     answer = {
         Kind.IMPRESSION: tracker.impression,
         Kind.CLICK: tracker.click,
@@ -440,7 +426,7 @@ def test_what_is_not_billed_gives_way_first(tmp_path):
     spool = Spool(tmp_path / "spool", "w1", now_s=NOW_S, bytes_max=1_000)
     tracker = Tracker(KEYRING, spool, {}.get, noting(counted))
     billed, not_billed = (
-        Ask(method, "/i.gif", query_of(Kind.IMPRESSION), FewHeaders(), "")
+        Ask(method, "/i.gif", query_of(Kind.IMPRESSION), GivenHeaders(()), "")
         for method in ("GET", "HEAD")
     )
     while Outcome.SPOOL_FAILED not in counted:

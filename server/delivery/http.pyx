@@ -18,6 +18,25 @@ class HeaderMap(Protocol):
     def __len__(self): ...
 
 
+class GivenHeaders:
+    """Headers as pairs, of whoever asks without a connection."""
+
+    def __init__(self, pairs):
+        self._values = {}
+        for name, value in pairs:
+            self._values.setdefault(name.lower(), []).append(value)
+
+    def get(self, name):
+        values = self._values.get(name)
+        return values[0] if values else None
+
+    def get_all(self, name):
+        return self._values.get(name, [])
+
+    def __len__(self):
+        return sum(map(len, self._values.values()))
+
+
 @cython.final
 @cython.freelist(64)
 cdef class Ask:
