@@ -82,7 +82,8 @@ cdef uint8_t _lost(const Choice* choice, uint32_t rank, uint32_t* by) noexcept n
         if _share_label(choice, line, &choice.tables.lines[choice.winners[winner].rank]):
             by[0] = choice.winners[winner].rank
             return LABEL
-    by[0] = choice.winners[last].rank
+    if choice.winner_count:  # a sound index has somebody who won instead
+        by[0] = choice.winners[last].rank
     return DRAW
 
 

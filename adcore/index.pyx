@@ -218,11 +218,12 @@ cdef class Index:
             raise IndexError("no such rank")
         cdef const Line* line = &self.tables.lines[rank]
         dimension = by = None
-        if detail != NO_DETAIL:
-            if reason == TARGETING:
-                dimension = self._dimension(detail)
-            else:
-                by = self.tables.lines[detail].line_item_id
+        if reason == TARGETING and detail != NO_DETAIL:
+            dimension = self._dimension(detail)
+        elif detail < self.tables.counts[LINES]:
+            by = self.tables.lines[detail].line_item_id
+        elif detail != NO_DETAIL:
+            raise IndexError("no such detail")
         return Verdict(
             line.line, line.line_item_id, line.priority, line.ecpm_micros, Reason(reason),
             dimension, by,
@@ -237,8 +238,10 @@ cdef class Index:
 
     cdef str _dimension(self, uint32_t space):
         cdef const Feature* key
-        if space < KEY_SPACE_FIRST:
+        if space < <uint32_t> len(DIMENSIONS):
             return DIMENSIONS[space]
+        if not 0 <= <int64_t> space - KEY_SPACE_FIRST < self.tables.counts[FEATURES]:
+            raise IndexError("no such detail")
         key = &self.tables.features[space - KEY_SPACE_FIRST]
         text = self.tables.texts[key.text_first:key.text_first + key.text_bytes]
         return "key:" + text.decode("utf-8", "replace")
@@ -272,7 +275,11 @@ cdef class Index:
     cdef int _prepare(self, Request request, Live live, uint32_t number) except -1:
         """Make the context and the plan those of one placement."""
         cdef Context* context = &self.choice.context
-        placement = request.placements[number]
+        cdef list placements = request.placements
+        # Another thread may have changed it while the placement before was being filled.
+        if placements is None or number >= <uint32_t> len(placements):
+            raise ValueError("placements: changed meanwhile")
+        placement = placements[number]
         if not isinstance(placement, Placement):
             raise TypeError("placements: not a Placement")
         context.feature_count = self.shared_features

@@ -13,12 +13,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 import adcore
+from adcore import tables
 from adcore.catalog import Catalog, Expression
 from adcore.expression import normalise
 from adcore.reasons import LOSS_CODES, Explanation, Reason
 from adcore.request import Placement, Request
 from tests import worlds
 from tests.oracle import Oracle, Won, ecpm_of, holds, in_daypart
+from tests.test_layout import HEADER, SECTION
 from tests.worlds import catalog_of, item
 
 NOW_S = worlds.MOMENTS[0]
@@ -196,6 +198,20 @@ def test_of_several_conjunctions_the_nearest_one_is_named() -> None:
     assert explanation[0].dimension == "device"
 
 
+def test_an_index_that_missed_a_line_is_survived() -> None:
+    """Its bitmap says no and the row as booked says yes: nobody won, and nothing is read amiss."""
+    only_a = Expression(dimension="os", include=("a",))
+    content = bytearray(adcore.compile(catalog_of(item(1, targeting=only_a))).buffer)
+    start, size = SECTION.unpack_from(content, HEADER.size + tables.POSTINGS * SECTION.size)
+    assert size
+    content[start + 8 : start + 12] = bytes(4)  # its list has no rows any more
+    index = adcore.Index.attach(bytes(content))
+    request = Request([Placement("top")], os="a")
+    assert index.select(request, index.live(NOW_S), 1) == [[]]
+    [explanation] = index.explain(request, index.live(NOW_S), 1)
+    assert (explanation[0].reason, explanation[0].by) == (Reason.DRAW, None)
+
+
 def test_an_explanation_of_nothing_is_empty() -> None:
     index = adcore.compile(catalog_of())
     [explanation] = index.explain(Request([Placement("top")]), index.live(NOW_S), 1)
@@ -204,6 +220,28 @@ def test_an_explanation_of_nothing_is_empty() -> None:
     assert index.explain(Request([]), index.live(NOW_S), 1) == []
     with pytest.raises(IndexError):
         index.verdict(0, 0, 0)
+
+
+@pytest.mark.parametrize(
+    ("rank", "reason", "detail", "error"),
+    [
+        (1, Reason.WON, 2**32 - 1, IndexError),
+        (0, Reason.LABEL, 1, IndexError),
+        (0, Reason.TARGETING, 17, IndexError),  # the names of keys are no dimension
+        (0, Reason.TARGETING, 19, IndexError),
+        (0, Reason.TARGETING, 2**32 - 2, IndexError),
+        (0, 99, 0, ValueError),
+        (-1, Reason.WON, 0, OverflowError),
+    ],
+)
+def test_a_verdict_of_something_else_is_refused(
+    rank: int, reason: int, detail: int, error: type[Exception]
+) -> None:
+    index = adcore.compile(catalog_of(item(1, targeting=Expression(key="k", at_least=1))))
+    assert index.verdict(0, Reason.TARGETING, 18).dimension == "key:k"
+    assert index.verdict(0, Reason.DRAW, 0).by == 1
+    with pytest.raises(error):
+        index.verdict(rank, reason, detail)
 
 
 def test_a_select_counts_what_became_of_the_rows_it_looked_at() -> None:
