@@ -163,8 +163,9 @@ def test_a_worker_hears_a_signal_that_comes_before_its_loop_runs(redis_url):
     publish(redis_url)
     # Ready is said just before; with three workers one of them is nearly always in between.
     with start_server(redis_url, workers=3, kill_timeout_s=NEVER_S) as server:
+        # A worker that did not hear it would be waited for until long after the test's deadline.
+        # Granian's own word for that is no evidence: it also says so of one whose exit takes 1 ms.
         assert server.stop() == 0, server.log
-        assert "refused to gracefully stop" not in server.log
 
 
 def test_workers_that_can_not_start_end_the_server(redis_url, tmp_path):
