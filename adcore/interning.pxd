@@ -23,6 +23,7 @@ cdef struct Batch:
     uint32_t text_bytes
     uint8_t texts[BATCH_MAX * VALUE_BYTES_MAX]
 
+cdef uint64_t _hash(uint32_t space, const uint8_t* text, uint32_t size) noexcept nogil
 cdef uint32_t _feature(
     const Tables* tables, uint32_t space, const uint8_t* text, uint32_t size) noexcept nogil
 cdef void _enqueue(

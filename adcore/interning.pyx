@@ -9,8 +9,6 @@ from libc.string cimport memcmp, memcpy
 
 from adcore.tables cimport SLOTS, Feature, Slot, Tables
 
-import array
-
 cdef extern from *:
     void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
 
@@ -132,23 +130,3 @@ cdef uint32_t _resolve(Batch* batch, const Tables* tables, uint32_t* features) n
     batch.count = 0
     batch.text_bytes = 0
     return found
-
-
-def slots_of(features):
-    """Lay out the table, a tag and a feature number + 1 a slot, of `features`: (space, text)."""
-    cdef uint32_t count = 2
-    cdef uint64_t hashed
-    cdef uint32_t place, number
-    cdef bytes text
-    while count < 2 * len(features):
-        count *= 2
-    slots = array.array("I", bytes(8 * count))
-    cdef unsigned int[::1] table = slots
-    for number, (space, text) in enumerate(features):
-        hashed = _hash(space, <const uint8_t*> <const char*> text, <uint32_t> len(text))
-        place = <uint32_t> hashed & (count - 1)
-        while table[2 * place + 1]:
-            place = (place + 1) & (count - 1)
-        table[2 * place] = <uint32_t> (hashed >> 32)
-        table[2 * place + 1] = number + 1
-    return slots

@@ -109,7 +109,7 @@ cdef struct Group:
     uint32_t row_end
     uint32_t tier_row_end   # of all groups of this priority
     uint32_t lottery
-    uint32_t reserved
+    uint32_t priority
 
 cdef struct Ad:
     int64_t creative_id

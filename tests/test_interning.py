@@ -5,7 +5,7 @@ import pytest
 import adcore
 from adcore import tables
 from adcore.catalog import Expression
-from adcore.interning import slots_of
+from adcore.numbering import Numbering
 from adcore.request import Placement, Request
 from tests.worlds import MOMENTS, catalog_of, item
 
@@ -29,7 +29,10 @@ def test_a_value_is_found_wherever_it_stands_among_others(count: int) -> None:
 def test_values_whose_hashes_begin_alike_are_told_apart() -> None:
     """The table keeps half of a hash; of 300,000 values seven pairs share theirs."""
     texts = [f"{n * 0x9E3779B97F4A7C15 % 2**64:x}" for n in range(300_000)]
-    table = slots_of([(int(tables.SPACE_SEGMENT), text.encode()) for text in texts])
+    numbering = Numbering()
+    for text in texts:
+        numbering.add(tables.SPACE_SEGMENT, text.encode())
+    table = numbering.slots()
     by_tag: dict[int, list[str]] = {}
     for tag, number in zip(table[::2], table[1::2], strict=True):
         if number:

@@ -12,6 +12,7 @@ from typing import Any, Final
 import msgspec
 from msgspec import Struct
 
+from adcore.booking import ecpm_micros
 from adcore.catalog import (
     Account,
     AdType,
@@ -27,7 +28,6 @@ from adcore.catalog import (
     LineItem,
     Native,
 )
-from adcore.layout import price_of
 from server.delivery.tokens import destination_digest
 
 CLICK: Final = 0
@@ -91,7 +91,7 @@ class Renderer:
                 RATE_TYPES[type(rate)],
                 rate.price_micros,
                 rate.price_micros,
-                price_of(rate).ecpm_micros,
+                ecpm_micros(rate),
             ),
         )
 

@@ -1,0 +1,30 @@
+# Records in the order of booking become the sections of a compiled catalog.
+
+from libc.stdint cimport uint32_t
+
+from adcore.booking cimport Booking
+from adcore.columns cimport Columns
+from adcore.numbering cimport Numbering
+from adcore.tables cimport SECTION_COUNT
+from adcore.targeting cimport Rows
+
+cdef class Assembly:
+    cdef Booking booking
+    cdef Rows rows
+    cdef Numbering numbering
+    cdef Columns columns
+    cdef readonly uint32_t row_count
+    cdef uint32_t line_count, term_count, group_count
+    cdef uint32_t row_words
+    cdef uint32_t* order            # rank -> line, in the order of booking
+    cdef uint32_t* row_sources      # row -> row in the order of booking
+    cdef uint32_t* term_firsts
+    cdef uint32_t* terms
+    cdef char* sections[SECTION_COUNT]
+
+    cdef uint32_t* _numbers(self, size_t count) except NULL
+    cdef int _rank(self) except -1
+    cdef void _place_rows(self) noexcept nogil
+    cdef void _fill_lines(self) noexcept nogil
+    cdef void _fill_tiers(self) noexcept nogil
+    cdef void _fill_rows(self) noexcept nogil

@@ -1,0 +1,41 @@
+# Line items become records.
+
+from libc.stdint cimport int64_t, uint32_t, uint64_t
+
+from adcore.tables cimport Line, Service
+from adcore.targeting cimport Rows
+from adcore.vector cimport Vector
+
+# A line item in the order of booking; its group is known when all are in rank order.
+cdef struct Booked:
+    Line line
+    Service service
+    uint32_t row_first      # in the order of booking
+    uint32_t row_count
+
+cdef struct Price:
+    int64_t ecpm_micros
+    int64_t price_micros
+    uint32_t ppm            # turns an eCPM back into the rate's unit; 0: don't
+
+cdef class Booking:
+    cdef readonly bint second_price
+    cdef readonly dict label_numbers
+    cdef readonly dict zone_numbers
+    cdef readonly dict schedule_numbers     # (hours, zone)
+    cdef Rows rows
+    cdef Vector lines           # Booked
+    cdef Vector ads             # Ad
+    cdef Vector labels          # uint32
+    cdef uint64_t lotteries[4]  # bit n: priority n is a lottery
+    cdef dict priorities, campaigns, campaign_labels, advertisers, creatives
+    cdef object all_zones
+
+    cdef uint32_t line_count(self) noexcept
+    cdef bint lottery(self, uint32_t priority) noexcept nogil
+    cdef int _book(self, object item) except -1
+    cdef int _priority(self, object item, Line* line) except -1
+    cdef int _labels(self, object item, object campaign, Line* line) except -1
+    cdef tuple _labels_of(self, object item, object campaign)
+    cdef int _ads(self, object item, Line* line) except -1
+    cdef int _service(self, object item, object campaign, Service* service) except -1
