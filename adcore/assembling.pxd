@@ -1,6 +1,6 @@
 # Records in the order of booking become the sections of a compiled catalog.
 
-from libc.stdint cimport uint32_t
+from libc.stdint cimport uint8_t, uint32_t
 
 from adcore.booking cimport Booking
 from adcore.columns cimport Columns
@@ -14,7 +14,7 @@ cdef class Assembly:
     cdef Numbering numbering
     cdef Columns columns
     cdef readonly uint32_t row_count
-    cdef uint32_t line_count, term_count, group_count
+    cdef uint32_t line_count, term_count, group_count, tier_count, checked_count
     cdef uint32_t row_words
     cdef uint32_t* order            # rank -> line, in the order of booking
     cdef uint32_t* row_sources      # row -> row in the order of booking
@@ -26,5 +26,6 @@ cdef class Assembly:
     cdef int _rank(self) except -1
     cdef void _place_rows(self) noexcept nogil
     cdef void _fill_lines(self) noexcept nogil
-    cdef void _fill_tiers(self) noexcept nogil
     cdef void _fill_rows(self) noexcept nogil
+    cdef void _fill_checks(self) noexcept nogil
+    cdef size_t _write_predicates(self, uint32_t* places, uint8_t* to) noexcept nogil

@@ -8,16 +8,17 @@ which it lies, or fetched ahead, because a million rows are far larger than the 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
 from adcore.booking cimport Booked, Booking
 from adcore.columns cimport Columns, Named
+from adcore.numbering cimport Distinct
 from adcore.tables cimport (
-    ADS, BITMAPS, BLOCK_ROWS, BLOCK_WORDS, COLUMNS, ECPM_MAX, FEATURES, GROUPS, LABELS, LINES,
-    POSTINGS, POSTING_ROWS, PREDICATES, PREDICATE_VALUES, RANGES, RANGE_FIRSTS, ROW_RANKS,
-    SECTION_COUNT, SERVICES, SLOTS, TERMS, TERM_FIRSTS, TEXTS, Column, Group, Line, Posting, Range,
-    Service, Slot,
+    ADS, BITMAPS, BLOCK_ROWS, BLOCK_WORDS, CHECKED, CHECKED_ROWS, CHECKS, CHECK_FIRSTS, COLUMNS,
+    CREATIVES, ECPM_MAX, FEATURES, GROUPS, LABELS, LINES, POSTINGS, POSTING_ROWS, PREDICATES,
+    PREDICATE_BYTES, RANGES, ROW_RANKS, SECTION_COUNT, SLOTS, TERMS, TERM_FIRSTS, TEXTS, TIERS,
+    Column, Group, Line, Posting, Slot, Tier,
 )
 from adcore.vector cimport Vector
 
@@ -57,22 +58,25 @@ cdef class Assembly:
         PyMem_RawFree(self.terms)
 
     def measure(self):
+        cdef size_t[SECTION_COUNT] sizes
         self.order = self._numbers(self.line_count)
         self.row_sources = self._numbers(self.row_count)
         self.term_firsts = self._numbers(self.row_count + 1)
         self.terms = self._numbers(self.term_count)
+        cdef size_t predicate_bytes
         self._rank()
         with nogil:
             self._place_rows()
+            predicate_bytes = self._write_predicates(NULL, NULL)
         self.columns.measure(
             self.numbering, self.term_firsts, self.terms, self.row_count, self.row_words)
-        cdef size_t[SECTION_COUNT] sizes
         memset(sizes, 0, sizeof(sizes))
         sizes[<int> LINES] = self.line_count * sizeof(Line)
-        sizes[<int> SERVICES] = self.line_count * sizeof(Service)
         sizes[<int> GROUPS] = self.group_count * sizeof(Group)
+        sizes[<int> TIERS] = self.tier_count * sizeof(Tier)
         sizes[<int> ROW_RANKS] = self.row_count * sizeof(uint32_t)
         sizes[<int> ADS] = self.booking.ads.bytes
+        sizes[<int> CREATIVES] = self.booking.creatives.bytes
         sizes[<int> LABELS] = self.booking.labels.bytes
         sizes[<int> COLUMNS] = self.columns.count * sizeof(Column)
         sizes[<int> BITMAPS] = sizeof(uint64_t) * <size_t> self.row_words * (
@@ -82,13 +86,17 @@ cdef class Assembly:
         sizes[<int> FEATURES] = self.numbering.features.bytes
         sizes[<int> TEXTS] = self.numbering.texts.bytes
         sizes[<int> SLOTS] = (<size_t> self.numbering.feature_slots.mask + 1) * sizeof(Slot)
-        if self.rows.ranges.bytes:
-            sizes[<int> RANGE_FIRSTS] = (<size_t> self.row_count + 1) * sizeof(uint32_t)
-            sizes[<int> RANGES] = self.rows.ranges.bytes
         sizes[<int> TERM_FIRSTS] = (<size_t> self.row_count + 1) * sizeof(uint32_t)
         sizes[<int> TERMS] = self.term_count * sizeof(uint32_t)
-        sizes[<int> PREDICATES] = self.numbering.predicates.bytes
-        sizes[<int> PREDICATE_VALUES] = self.numbering.values.bytes
+        sizes[<int> PREDICATES] = (
+            self.numbering.predicates.bytes // sizeof(Distinct) + 1) * sizeof(uint32_t)
+        sizes[<int> PREDICATE_BYTES] = predicate_bytes
+        sizes[<int> CHECKED_ROWS] = self.checked_count * sizeof(uint32_t)
+        sizes[<int> CHECK_FIRSTS] = (<size_t> self.checked_count + 1) * sizeof(uint32_t)
+        sizes[<int> CHECKS] = self.rows.checks.bytes
+        sizes[<int> RANGES] = self.rows.ranges.bytes
+        if self.checked_count:
+            sizes[<int> CHECKED] = self.row_words * sizeof(uint64_t)
         return [sizes[number] for number in range(SECTION_COUNT)]
 
     def fill(self, buffer, list offsets):
@@ -101,6 +109,7 @@ cdef class Assembly:
         with nogil:
             self._fill_lines()
             self._fill_rows()
+            self._fill_checks()
             self.columns.fill(self.sections, posting_next)
         PyMem_RawFree(posting_next)
         PyBuffer_Release(&view)
@@ -125,14 +134,16 @@ cdef class Assembly:
         with nogil:
             for rank in range(self.line_count):
                 one[rank].line = rank
-                one[rank].priority = lines[rank].line.priority
+                one[rank].priority = lines[rank].priority
                 if not self.booking.lottery(one[rank].priority):
                     one[rank].worst_first = <uint64_t> (
                         <int64_t> ECPM_MAX - lines[rank].line.ecpm_micros)
             one = _sorted(one, one + self.line_count, self.line_count)
             self.group_count = 0
+            self.tier_count = 0
             for rank in range(self.line_count):
                 self.order[rank] = one[rank].line
+                self.tier_count += not rank or one[rank].priority != one[rank - 1].priority
                 self.group_count += not rank or one[rank].priority != one[rank - 1].priority \
                     or one[rank].worst_first != one[rank - 1].worst_first
         PyMem_RawFree(ranked)
@@ -143,6 +154,7 @@ cdef class Assembly:
         cdef const Booked* lines = <const Booked*> self.booking.lines.data
         cdef const uint32_t* ends = <const uint32_t*> self.rows.term_ends.data
         cdef const uint32_t* terms = <const uint32_t*> self.rows.terms.data
+        cdef const uint32_t* checks = <const uint32_t*> self.rows.check_ends.data
         cdef uint32_t rank, row, source, first, place
         cdef const Booked* booked
         row = 0
@@ -162,6 +174,7 @@ cdef class Assembly:
                 _prefetch(&terms[ends[source - 1] if source else 0])
             source = self.row_sources[row]
             first = ends[source - 1] if source else 0
+            self.checked_count += checks[source] != (checks[source - 1] if source else 0)
             self.term_firsts[row] = place
             memcpy(self.terms + place, terms + first, (ends[source] - first) * sizeof(uint32_t))
             place += ends[source] - first
@@ -172,70 +185,109 @@ cdef class Assembly:
     cdef void _fill_lines(self) noexcept nogil:
         cdef const Booked* lines = <const Booked*> self.booking.lines.data
         cdef Line* placed = <Line*> self.sections[<int> LINES]
-        cdef Service* services = <Service*> self.sections[<int> SERVICES]
+        cdef Group* groups = <Group*> self.sections[<int> GROUPS]
+        cdef Tier* tiers = <Tier*> self.sections[<int> TIERS]
         cdef uint32_t* row_ranks = <uint32_t*> self.sections[<int> ROW_RANKS]
-        cdef Group* group = <Group*> self.sections[<int> GROUPS] - 1
-        cdef uint32_t rank, _row, row_end = 0
+        cdef uint32_t rank, _row, row_end = 0, group_end = 0, tier_end = 0
         cdef const Booked* booked
         for rank in range(self.line_count):
             if rank + AHEAD < self.line_count:
-                booked = &lines[self.order[rank + AHEAD]]
-                _prefetch(booked)
-                _prefetch(<const char*> booked + 64)
+                _prefetch(&lines[self.order[rank + AHEAD]])
             booked = &lines[self.order[rank]]
-            if not rank or group.priority != booked.line.priority or (
-                not group.lottery and placed[rank - 1].ecpm_micros != booked.line.ecpm_micros
-            ):
-                group += 1
-                group.lottery = self.booking.lottery(booked.line.priority)
-                group.priority = booked.line.priority
+            if not tier_end or tiers[tier_end - 1].priority != booked.priority:
+                tiers[tier_end].priority = booked.priority
+                tiers[tier_end].lottery = self.booking.lottery(booked.priority)
+                tiers[tier_end].reserved = 0
+                tier_end += 1
+                group_end += 1
+            elif not tiers[tier_end - 1].lottery \
+                    and placed[rank - 1].ecpm_micros != booked.line.ecpm_micros:
+                group_end += 1
             placed[rank] = booked.line
-            placed[rank].group = <uint32_t> (group - <Group*> self.sections[<int> GROUPS])
-            services[rank] = booked.service
+            placed[rank].group = group_end - 1
             for _row in range(booked.row_count):
                 row_ranks[row_end] = rank
                 row_end += 1
-            group.row_end = row_end
-        self._fill_tiers()
-
-    cdef void _fill_tiers(self) noexcept nogil:
-        """Tell every group where the rows of its priority end: what its last group says."""
-        cdef Group* groups = <Group*> self.sections[<int> GROUPS]
-        cdef uint32_t left = self.group_count
-        while left:
-            left -= 1
-            if left + 1 < self.group_count and groups[left + 1].priority == groups[left].priority:
-                groups[left].tier_row_end = groups[left + 1].tier_row_end
-            else:
-                groups[left].tier_row_end = groups[left].row_end
+            groups[group_end - 1].tier = tier_end - 1
+            groups[group_end - 1].row_end = row_end
+            tiers[tier_end - 1].row_end = row_end
 
     cdef void _fill_rows(self) noexcept nogil:
-        """Copy what is already as it must be, and put the ranges into the order of rows."""
-        cdef const uint32_t* ends = <const uint32_t*> self.rows.range_ends.data
-        cdef const Range* ranges = <const Range*> self.rows.ranges.data
-        cdef uint32_t* firsts = <uint32_t*> self.sections[<int> RANGE_FIRSTS]
-        cdef Range* placed = <Range*> self.sections[<int> RANGES]
-        cdef uint32_t row, source, number, place = 0
+        """Copy what is already as it must be."""
         _copy(self.sections[<int> ADS], self.booking.ads)
+        _copy(self.sections[<int> CREATIVES], self.booking.creatives)
         _copy(self.sections[<int> LABELS], self.booking.labels)
         _copy(self.sections[<int> FEATURES], self.numbering.features)
         _copy(self.sections[<int> TEXTS], self.numbering.texts)
-        _copy(self.sections[<int> PREDICATES], self.numbering.predicates)
-        _copy(self.sections[<int> PREDICATE_VALUES], self.numbering.values)
+        _copy(self.sections[<int> RANGES], self.rows.ranges)
         memcpy(self.sections[<int> SLOTS], self.numbering.feature_slots.slots,
                (<size_t> self.numbering.feature_slots.mask + 1) * sizeof(Slot))
         memcpy(self.sections[<int> TERM_FIRSTS], self.term_firsts,
                (<size_t> self.row_count + 1) * sizeof(uint32_t))
         memcpy(self.sections[<int> TERMS], self.terms, self.term_count * sizeof(uint32_t))
-        if not self.rows.ranges.bytes:
+        self._write_predicates(
+            <uint32_t*> self.sections[<int> PREDICATES],
+            <uint8_t*> self.sections[<int> PREDICATE_BYTES])
+
+    cdef void _fill_checks(self) noexcept nogil:
+        """Put the checks into the order of rows, and note which rows have any."""
+        cdef const uint32_t* ends = <const uint32_t*> self.rows.check_ends.data
+        cdef const uint32_t* checks = <const uint32_t*> self.rows.checks.data
+        cdef uint64_t* checked = <uint64_t*> self.sections[<int> CHECKED]
+        cdef uint32_t* rows = <uint32_t*> self.sections[<int> CHECKED_ROWS]
+        cdef uint32_t* firsts = <uint32_t*> self.sections[<int> CHECK_FIRSTS]
+        cdef uint32_t* placed = <uint32_t*> self.sections[<int> CHECKS]
+        cdef uint32_t row, source, first, count = 0, place = 0
+        firsts[0] = 0
+        if not self.checked_count:
             return
         for row in range(self.row_count):
             source = self.row_sources[row]
-            firsts[row] = place
-            for number in range(ends[source - 1] if source else 0, ends[source]):
-                placed[place] = ranges[number]
-                place += 1
-        firsts[self.row_count] = place
+            first = ends[source - 1] if source else 0
+            if first == ends[source]:
+                continue
+            checked[row >> 6] |= <uint64_t> 1 << (row & 63)
+            rows[count] = row
+            memcpy(placed + place, checks + first, (ends[source] - first) * sizeof(uint32_t))
+            place += ends[source] - first
+            count += 1
+            firsts[count] = place
+
+    cdef size_t _write_predicates(self, uint32_t* places, uint8_t* to) noexcept nogil:
+        """Write the predicates, or with NULL only find out how many bytes they take."""
+        cdef const Distinct* predicates = <const Distinct*> self.numbering.predicates.data
+        cdef const uint32_t* values = <const uint32_t*> self.numbering.values.data
+        cdef uint32_t number, place, before
+        cdef size_t size = 0
+        for number in range(<uint32_t> (self.numbering.predicates.bytes // sizeof(Distinct))):
+            if places != NULL:
+                places[number] = <uint32_t> size
+            size += _write_number(
+                to, size, predicates[number].space << 1 | predicates[number].negated)
+            before = 0
+            for place in range(
+                predicates[number].value_first,
+                predicates[number].value_first + predicates[number].value_count,
+            ):
+                size += _write_number(to, size, values[place] - before)
+                before = values[place]
+        if places != NULL:
+            places[self.numbering.predicates.bytes // sizeof(Distinct)] = <uint32_t> size
+        return size
+
+
+cdef inline uint32_t _write_number(uint8_t* to, size_t place, uint32_t number) noexcept nogil:
+    """Write a number as `tables._number` reads it, if there is room given; return its bytes."""
+    cdef uint32_t size = 1
+    while number > 0x7F:
+        if to != NULL:
+            to[place + size - 1] = <uint8_t> (number | 0x80)
+        number >>= 7
+        size += 1
+    if to != NULL:
+        to[place + size - 1] = <uint8_t> number
+    return size
+
 
 cdef inline void _copy(char* section, Vector content) noexcept nogil:
     memcpy(section, content.data, content.bytes)

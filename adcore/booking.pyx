@@ -11,7 +11,7 @@ from cpython.datetime cimport (
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from adcore.limits cimport ADS_MAX, LABELS_MAX, PRIORITY_MAX, ROWS_MAX, WEIGHT_MAX
-from adcore.tables cimport ECPM_MAX, PPM_CPM, Ad, Line, Service
+from adcore.tables cimport ECPM_MAX, PPM_CPM, Ad, Creative, Deal
 from adcore.targeting cimport Rows
 from adcore.vector cimport Vector
 
@@ -57,7 +57,10 @@ cdef class Booking:
         self.campaigns = {campaign.id: campaign for campaign in catalog.campaigns}
         self.campaign_labels = {}
         self.advertisers = {advertiser.id: advertiser for advertiser in catalog.advertisers}
-        self.creatives = {creative.id: creative for creative in catalog.creatives}
+        self.creatives_by_id = {creative.id: creative for creative in catalog.creatives}
+        self.creative_numbers = {}
+        self.deal_numbers = {}
+        self.label_firsts = {}
         self.label_numbers = {}
         self.zone_numbers = {}
         self.schedule_numbers = {}
@@ -65,6 +68,7 @@ cdef class Booking:
         self.rows = Rows()
         self.lines = Vector()
         self.ads = Vector()
+        self.creatives = Vector()
         self.labels = Vector()
         for number, priority in self.priorities.items():
             if 0 <= number <= PRIORITY_MAX and priority.selection == "lottery":
@@ -93,8 +97,9 @@ cdef class Booking:
 
     cdef int _book(self, object item) except -1:
         cdef Booked booked
+        cdef Deal deal
         cdef Price price
-        self._priority(item, &booked.line)
+        booked.priority = self._priority(item)
         campaign = _of(self.campaigns, item.campaign_id, "campaign", item)
         price = _price(item.rate)
         if not 0 <= price.ecpm_micros <= <int64_t> ECPM_MAX or price.price_micros < 0:
@@ -102,14 +107,15 @@ cdef class Booking:
         booked.line.line_item_id = item.id
         booked.line.ecpm_micros = price.ecpm_micros
         booked.line.price_micros = price.price_micros
-        booked.line.ppm = price.ppm
-        booked.line.weight = _weight(item, item.weight)
         booked.line.line = self.line_count()
         booked.line.group = 0
-        booked.line.reserved = 0
-        self._ads(item, &booked.line)
-        self._labels(item, campaign, &booked.line)
-        self._service(item, campaign, &booked.service)
+        booked.line.ad_first = <uint32_t> (self.ads.bytes // sizeof(Ad))
+        deal.ppm = price.ppm
+        deal.weight = _weight(item, item.weight)
+        deal.ad_count = self._ads(item)
+        self._labels(item, campaign, &deal)
+        self._service(item, campaign, &deal)
+        booked.line.deal = _number(self.deal_numbers, (<char*> &deal)[:sizeof(Deal)])
         booked.row_first = self.rows.count()
         self.rows.add(item.targeting)
         booked.row_count = self.rows.count() - booked.row_first
@@ -118,31 +124,37 @@ cdef class Booking:
         (<Booked*> self.lines.extend(sizeof(Booked)))[0] = booked
         return 0
 
-    cdef int _priority(self, object item, Line* line) except -1:
+    cdef uint32_t _priority(self, object item) except? 0xFFFFFFFF:
         number = item.priority
         _of(self.priorities, number, "priority", item)
         if not 0 <= number <= PRIORITY_MAX:
             raise LayoutError(f"priority: {number} is not from 0 to {PRIORITY_MAX}", item.id)
-        line.priority = number
-        return 0
+        return number
 
-    cdef int _ads(self, object item, Line* line) except -1:
+    cdef int _ads(self, object item) except -1:
+        """Add the line item's ads, and return how many they are."""
         cdef tuple booked = item.ads
         cdef Ad* ad
         if not 0 < len(booked) <= ADS_MAX:
             raise LayoutError(f"{len(booked)} ads; from 1 to {ADS_MAX} fit", item.id)
-        line.ad_first = <uint32_t> (self.ads.bytes // sizeof(Ad))
-        line.ad_count = <uint32_t> len(booked)
         for listed in booked:
-            creative = _of(self.creatives, listed.creative_id, "creative", item)
             ad = <Ad*> self.ads.extend(sizeof(Ad))
-            ad.creative_id = creative.id
-            ad.ad_type_id = creative.ad_type_id
+            ad.creative = self._creative(item, listed.creative_id)
             ad.weight = _weight(item, listed.weight)
-            ad.reserved = 0
-        return 0
+        return <int> len(booked)
 
-    cdef int _labels(self, object item, object campaign, Line* line) except -1:
+    cdef uint32_t _creative(self, object item, object creative_id) except? 0xFFFFFFFF:
+        cdef Creative* added
+        number = self.creative_numbers.get(creative_id)
+        if number is not None:
+            return number
+        creative = _of(self.creatives_by_id, creative_id, "creative", item)
+        added = <Creative*> self.creatives.extend(sizeof(Creative))
+        added.creative_id = creative_id
+        added.ad_type_id = creative.ad_type_id
+        return _number(self.creative_numbers, creative_id)
+
+    cdef int _labels(self, object item, object campaign, Deal* deal) except -1:
         cdef tuple labels = self._labels_of(item, campaign)
         if len(labels) > LABELS_MAX:
             raise LayoutError(
@@ -150,11 +162,15 @@ cdef class Booking:
                 f" at most {LABELS_MAX} are allowed",
                 item.id,
             )
-        line.label_first = <uint32_t> (self.labels.bytes // sizeof(uint32_t))
-        line.label_count = <uint32_t> len(labels)
-        for label in labels:
-            (<uint32_t*> self.labels.extend(sizeof(uint32_t)))[0] = _number(
-                self.label_numbers, label)
+        deal.label_count = <uint32_t> len(labels)
+        first = self.label_firsts.get(labels)
+        if first is None:
+            first = self.labels.bytes // sizeof(uint32_t)
+            self.label_firsts[labels] = first
+            for label in labels:
+                (<uint32_t*> self.labels.extend(sizeof(uint32_t)))[0] = _number(
+                    self.label_numbers, label)
+        deal.label_first = first
         return 0
 
     cdef tuple _labels_of(self, object item, object campaign):
@@ -167,20 +183,19 @@ cdef class Booking:
         own = item.labels
         return tuple(dict.fromkeys((*own, *inherited))) if own or inherited else ()
 
-    cdef int _service(self, object item, object campaign, Service* service) except -1:
+    cdef int _service(self, object item, object campaign, Deal* deal) except -1:
         flight = item.flight
-        service.start_s = _seconds(item, flight.start)
-        service.end_s = _seconds(item, flight.end)
+        deal.start_s = _seconds(item, flight.start)
+        deal.end_s = _seconds(item, flight.end)
         if item.status != "active" or campaign.status != "active":
-            service.end_s = service.start_s
+            deal.end_s = deal.start_s
         time_zone = item.time_zone
         if time_zone not in self.all_zones:
             raise LayoutError(f"time_zone: no such zone: {time_zone!r}", item.id)
         zone = _number(self.zone_numbers, time_zone)
         dayparts = item.dayparts
         hours = _hours(dayparts) if dayparts else ALL_HOURS
-        service.schedule = _number(self.schedule_numbers, (hours, zone))
-        service.reserved = 0
+        deal.schedule = _number(self.schedule_numbers, (hours, zone))
         return 0
 
 

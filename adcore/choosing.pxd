@@ -7,7 +7,7 @@ from adcore.limits cimport (
 )
 from adcore.interning cimport Batch
 from adcore.matching cimport Matcher
-from adcore.tables cimport Line, Range, Tables
+from adcore.tables cimport Line, Tables
 
 # What a select counts of the rows in the blocks that it looked at; the others came after its last
 # winner. Of a line item's several rows only the first that matches is counted.
@@ -15,7 +15,7 @@ cdef enum:
     SEEN_ROWS = 0
     SEEN_LIVE = 1
     SEEN_MATCHING = 2   # of the live ones, by columns
-    SEEN_RANGE = 3      # of the matching ones: out of a numeric range
+    SEEN_CHECK = 3      # of the matching ones: a check failed
     SEEN_FLOOR = 4
     SEEN_LABEL = 5
     SEEN_CREATIVE = 6
@@ -69,8 +69,6 @@ cdef struct Choice:
     int64_t seen[SEEN_COUNT]    # of the request
 
 cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil
-cdef bint _in_range(const Choice* choice, const Range* range_) noexcept nogil
-cdef bint _in_ranges(const Choice* choice, uint32_t row) noexcept nogil
 cdef void _fill(Choice* choice) noexcept nogil
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil
 cdef void _forget_labels(Choice* choice) noexcept nogil

@@ -7,12 +7,14 @@ that. A second price may need one more line of the same priority. The winner is 
 and only the last winner can be: another one must be in the running first, and that gives the price.
 """
 
-from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from adcore.checking cimport _checks_hold
 from adcore.matching cimport MATCH_WORDS_MAX, SMALL_BLOCKS, _match
-from adcore.tables cimport BLOCK_ROWS, BLOCK_WORDS, RANGES, Ad, Group, Line, Range
+from adcore.tables cimport (
+    BLOCK_ROWS, BLOCK_WORDS, CHECKED_ROWS, Ad, Creative, Deal, Line, Tier, _deal, _tier,
+)
 
 cdef extern from *:
     """
@@ -62,12 +64,13 @@ cdef inline uint64_t _draw(const Choice* choice, uint32_t purpose, uint64_t tota
 
 cdef inline bint _eligible(const Choice* choice, const Ad* ad) noexcept nogil:
     cdef const Context* context = &choice.context
+    cdef const Creative* creative = &choice.tables.creatives[ad.creative]
     cdef uint32_t place
     for place in range(context.blocked_count):
-        if context.blocked[place] == ad.creative_id:
+        if context.blocked[place] == creative.creative_id:
             return False
     for place in range(context.ad_type_count):
-        if context.ad_types[place] == ad.ad_type_id:
+        if context.ad_types[place] == creative.ad_type_id:
             return True
     return context.ad_type_count == 0
 
@@ -76,7 +79,7 @@ cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil:
     cdef uint32_t ad
     if choice.context.ad_type_count == 0 and choice.context.blocked_count == 0:
         return True
-    for ad in range(line.ad_first, line.ad_first + line.ad_count):
+    for ad in range(line.ad_first, line.ad_first + _deal(choice.tables, line).ad_count):
         if _eligible(choice, &choice.tables.ads[ad]):
             return True
     return False
@@ -87,11 +90,11 @@ cdef uint32_t _drawn_ad(const Choice* choice, const Line* line) noexcept nogil:
     cdef uint64_t total = 0
     cdef uint64_t drawn
     cdef uint32_t ad
-    for ad in range(line.ad_first, line.ad_first + line.ad_count):
+    for ad in range(line.ad_first, line.ad_first + _deal(choice.tables, line).ad_count):
         if _eligible(choice, &ads[ad]):
             total += ads[ad].weight
     drawn = _draw(choice, PURPOSE_AD, total)
-    for ad in range(line.ad_first, line.ad_first + line.ad_count):
+    for ad in range(line.ad_first, line.ad_first + _deal(choice.tables, line).ad_count):
         if _eligible(choice, &ads[ad]):
             if drawn < ads[ad].weight:
                 return ad
@@ -100,32 +103,12 @@ cdef uint32_t _drawn_ad(const Choice* choice, const Line* line) noexcept nogil:
 
 
 cdef inline bint _conflicts(const Choice* choice, const Line* line) noexcept nogil:
+    cdef const Deal* deal = _deal(choice.tables, line)
     cdef uint32_t place
-    for place in range(line.label_first, line.label_first + line.label_count):
+    for place in range(deal.label_first, deal.label_first + deal.label_count):
         if choice.labels_taken[choice.tables.labels[place]]:
             return True
     return False
-
-
-cdef bint _in_range(const Choice* choice, const Range* range_) noexcept nogil:
-    cdef const Context* context = &choice.context
-    cdef uint32_t place
-    cdef double value
-    for place in range(context.number_count):
-        value = context.numbers[place].value
-        # Without an upper bound infinity is inside; NaN is in no range, as it compares false.
-        if context.numbers[place].key == range_.key and range_.at_least <= value \
-                and (value < range_.below or range_.below == INFINITY):
-            return not range_.negated
-    return range_.negated
-
-
-cdef bint _in_ranges(const Choice* choice, uint32_t row) noexcept nogil:
-    cdef uint32_t number
-    for number in range(choice.tables.range_firsts[row], choice.tables.range_firsts[row + 1]):
-        if not _in_range(choice, &choice.tables.ranges[number]):
-            return False
-    return True
 
 
 # -- prices ----------------------------------------------------------------------------------------
@@ -135,7 +118,8 @@ cdef inline void _price(Choice* choice, uint32_t winner, int64_t ecpm_micros) no
     """Set the clear price from what the line next in the running makes it: never above its own."""
     cdef const Line* line = &choice.tables.lines[choice.winners[winner].rank]
     cdef int64_t clear = min(max(ecpm_micros, choice.context.floor_micros), line.ecpm_micros)
-    cdef int64_t price = <int64_t> _convert(<uint64_t> clear, line.ppm)
+    cdef uint32_t ppm = _deal(choice.tables, line).ppm
+    cdef int64_t price = <int64_t> _convert(<uint64_t> clear, ppm)
     choice.winners[winner].clear_price_micros = min(price, line.price_micros)
 
 
@@ -171,7 +155,7 @@ cdef void _keep_running(Choice* choice, uint32_t taken) noexcept nogil:
             choice.seen[SEEN_LABEL] += 1
             continue
         choice.candidates[kept] = rank
-        choice.candidate_weight += line.weight
+        choice.candidate_weight += _deal(choice.tables, line).weight
         kept += 1
     choice.candidate_count = kept
 
@@ -184,8 +168,9 @@ cdef void _take(Choice* choice) noexcept nogil:
     cdef uint32_t winner = choice.winner_count
     cdef uint32_t rank, label
     cdef const Line* line
-    while drawn >= lines[choice.candidates[place]].weight:
-        drawn -= lines[choice.candidates[place]].weight
+    cdef const Deal* deal
+    while drawn >= _deal(choice.tables, &lines[choice.candidates[place]]).weight:
+        drawn -= _deal(choice.tables, &lines[choice.candidates[place]]).weight
         place += 1
     rank = choice.candidates[place]
     line = &lines[rank]
@@ -194,11 +179,12 @@ cdef void _take(Choice* choice) noexcept nogil:
     choice.winners[winner].clear_price_micros = line.price_micros
     choice.winner_count += 1
     choice.seen[SEEN_WON] += 1
-    for label in range(line.label_first, line.label_first + line.label_count):
+    deal = _deal(choice.tables, line)
+    for label in range(deal.label_first, deal.label_first + deal.label_count):
         choice.labels_taken[choice.tables.labels[label]] = True
     _keep_running(choice, rank)
-    if not choice.tables.header.second_price or choice.tables.groups[line.group].lottery \
-            or not line.ppm:
+    if not choice.tables.header.second_price or _tier(choice.tables, line).lottery \
+            or not deal.ppm:
         return
     if choice.candidate_count:
         _price(choice, winner, line.ecpm_micros)  # an equal is still in the running
@@ -215,11 +201,15 @@ cdef inline bint _close(Choice* choice) noexcept nogil:
     return _settled(choice)
 
 
+cdef inline const Tier* _tier_of(const Choice* choice, uint32_t group) noexcept nogil:
+    return &choice.tables.tiers[choice.tables.groups[group].tier]
+
+
 cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
     """Take a matching row into account; true: the placement is settled."""
     cdef uint32_t rank = choice.tables.row_ranks[row]
     cdef const Line* line = &choice.tables.lines[rank]
-    cdef const Group* group = &choice.tables.groups[line.group]
+    cdef const Tier* tier = _tier(choice.tables, line)
     if rank == choice.rank:
         choice.seen[SEEN_ROWS] -= 1
         choice.seen[SEEN_LIVE] -= 1
@@ -228,15 +218,15 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
     if row < choice.row_skip:
         choice.seen[SEEN_FLOOR] += 1
         return False
-    if choice.tables.counts[RANGES] and not _in_ranges(choice, row):
-        choice.seen[SEEN_RANGE] += 1
+    if choice.tables.counts[CHECKED_ROWS] and not _checks_hold(choice, row):
+        choice.seen[SEEN_CHECK] += 1
         return False
     choice.rank = rank
     if line.group != choice.group:
         if _close(choice):
             return True
         if choice.group != NO_GROUP \
-                and choice.tables.groups[choice.group].tier_row_end != group.tier_row_end:
+                and _tier_of(choice, choice.group) != tier:
             # Nobody was left to outbid in the last priority: the floor is the price.
             _price_pending(choice, choice.context.floor_micros)
             if _full(choice):
@@ -244,9 +234,9 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
         choice.group = line.group
     if line.ecpm_micros < choice.context.floor_micros:
         choice.seen[SEEN_FLOOR] += 1
-        if not group.lottery:
+        if not tier.lottery:
             # Everything that follows in this priority is below the floor as well.
-            choice.row_skip = group.tier_row_end
+            choice.row_skip = tier.row_end
             return _full(choice)
         return False
     if _conflicts(choice, line):
@@ -258,19 +248,17 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
     _price_pending(choice, line.ecpm_micros + 1)
     choice.candidates[choice.candidate_count] = rank
     choice.candidate_count += 1
-    choice.candidate_weight += line.weight
+    choice.candidate_weight += _deal(choice.tables, line).weight
     return _full(choice)
 
 
 cdef inline bint _passed(Choice* choice, uint32_t row) noexcept nogil:
     """Close what ends before `row`; true: the placement is settled."""
-    cdef const Group* group
     if choice.group == NO_GROUP:
         return False
-    group = &choice.tables.groups[choice.group]
-    if row >= group.row_end and _close(choice):
+    if row >= choice.tables.groups[choice.group].row_end and _close(choice):
         return True
-    return row >= group.tier_row_end and _full(choice)
+    return row >= _tier_of(choice, choice.group).row_end and _full(choice)
 
 
 cdef inline void _count_seen(
@@ -289,11 +277,11 @@ cdef inline void _count_seen(
 
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:
     """What became of the rows looked at, in the order of `index.OUTCOMES`; they add up to all."""
-    cdef int64_t refused = seen[SEEN_RANGE] + seen[SEEN_FLOOR] + seen[SEEN_LABEL] \
+    cdef int64_t refused = seen[SEEN_CHECK] + seen[SEEN_FLOOR] + seen[SEEN_LABEL] \
         + seen[SEEN_CREATIVE]
     outcomes[0] = seen[SEEN_WON]
     outcomes[1] = seen[SEEN_ROWS] - seen[SEEN_LIVE]
-    outcomes[2] = seen[SEEN_LIVE] - seen[SEEN_MATCHING] + seen[SEEN_RANGE]
+    outcomes[2] = seen[SEEN_LIVE] - seen[SEEN_MATCHING] + seen[SEEN_CHECK]
     outcomes[3] = seen[SEEN_FLOOR]
     outcomes[4] = seen[SEEN_LABEL]
     outcomes[5] = seen[SEEN_CREATIVE]
@@ -340,8 +328,10 @@ cdef void _forget_labels(Choice* choice) noexcept nogil:
     """Undo the labels of the request's winners: cheaper than clearing every label."""
     cdef uint32_t winner, label
     cdef const Line* line
+    cdef const Deal* deal
     for winner in range(choice.winner_count):
         line = &choice.tables.lines[choice.winners[winner].rank]
-        for label in range(line.label_first, line.label_first + line.label_count):
+        deal = _deal(choice.tables, line)
+        for label in range(deal.label_first, deal.label_first + deal.label_count):
             choice.labels_taken[choice.tables.labels[label]] = False
     choice.winner_count = 0

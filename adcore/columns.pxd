@@ -3,8 +3,7 @@
 from libc.stdint cimport uint32_t, uint64_t
 
 from adcore.limits cimport COLUMNS_MAX
-from adcore.numbering cimport Numbering
-from adcore.tables cimport Predicate
+from adcore.numbering cimport Distinct, Numbering
 from adcore.vector cimport Vector
 
 # The rows of one column that name one feature.
@@ -35,7 +34,7 @@ cdef class Columns:
     cdef uint32_t _column_of(
         self, const uint32_t* terms, uint32_t place, uint32_t* used) noexcept nogil
     cdef int _name(self) except -1
-    cdef const Predicate* _predicate_at(self, uint32_t place) noexcept nogil
+    cdef const Distinct* _predicate_at(self, uint32_t place) noexcept nogil
     cdef void _fill_column(
         self, char** sections, uint32_t column, uint32_t* bitmap_next, uint64_t* row_next,
         uint32_t* posting_next) noexcept nogil

@@ -15,10 +15,9 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from adcore.limits cimport COLUMNS_MAX, PREDICATES_MAX
-from adcore.numbering cimport Numbering
+from adcore.numbering cimport Distinct, Numbering
 from adcore.tables cimport (
     BITMAPS, COLUMNS, FEATURES, KEY_SPACE_FIRST, POSTINGS, POSTING_ROWS, Column, Feature, Posting,
-    Predicate,
 )
 from adcore.vector cimport Vector
 
@@ -99,7 +98,7 @@ cdef class Columns:
     cdef inline uint32_t _column_of(
         self, const uint32_t* terms, uint32_t place, uint32_t* used
     ) noexcept nogil:
-        cdef const Predicate* predicates = <const Predicate*> \
+        cdef const Distinct* predicates = <const Distinct*> \
             self.numbering.predicates.data
         cdef uint32_t space
         if place + AHEAD < self.term_count:
@@ -113,7 +112,7 @@ cdef class Columns:
         cdef uint32_t dense_min = max(
             self.row_count // DENSE_SHARE, <uint32_t> DENSE_ROWS_MIN)
         cdef uint32_t column, place, number, touched_count
-        cdef const Predicate* predicate
+        cdef const Distinct* predicate
         cdef const uint32_t* values = <const uint32_t*> self.numbering.values.data
         cdef uint32_t* touched = _numbers(self.feature_count)
         cdef Named* named
@@ -144,9 +143,9 @@ cdef class Columns:
         PyMem_RawFree(touched)
         return 0
 
-    cdef inline const Predicate* _predicate_at(self, uint32_t place) noexcept nogil:
+    cdef inline const Distinct* _predicate_at(self, uint32_t place) noexcept nogil:
         """The predicate of a term in the columns' order; those that follow are fetched ahead."""
-        cdef const Predicate* predicates = <const Predicate*> \
+        cdef const Distinct* predicates = <const Distinct*> \
             self.numbering.predicates.data
         cdef const uint32_t* values = <const uint32_t*> self.numbering.values.data
         if place + 2 * AHEAD < self.term_count:
@@ -190,7 +189,6 @@ cdef class Columns:
             posting_next[named.feature] += 1
             posting.column = column
             posting.row_count = named.row_count
-            posting.reserved = 0
             if named.dense:
                 posting.row_first = 0
                 posting.bitmap = bitmap_next[0]
@@ -199,7 +197,7 @@ cdef class Columns:
                 self.counters[named.feature] = DENSE | bitmap_next[0]
                 bitmap_next[0] += 1
             else:
-                posting.row_first = row_next[0]
+                posting.row_first = <uint32_t> row_next[0]
                 posting.bitmap = 0
                 self.counters[named.feature] = <uint32_t> row_next[0]
                 row_next[0] += named.row_count
@@ -222,7 +220,7 @@ cdef class Columns:
         """Enter each row into the bitmaps and lists of the features that it names."""
         cdef const uint32_t* values = <const uint32_t*> self.numbering.values.data
         cdef uint32_t place, row, number, counter
-        cdef const Predicate* predicate
+        cdef const Distinct* predicate
         for place in range(self.firsts[column], self.firsts[column + 1]):
             predicate = self._predicate_at(place)
             row = self.rows[place]

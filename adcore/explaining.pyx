@@ -6,9 +6,9 @@ who ask, not for each request.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
+from adcore.checking cimport _failing_space, _mark, _unmark
 from adcore.choosing cimport Choice, _servable
-from adcore.scanning cimport _failing_space, _mark, _unmark
-from adcore.tables cimport LINES, Line, Service
+from adcore.tables cimport LINES, Deal, Line, _deal
 
 
 cdef void _judge(
@@ -22,7 +22,7 @@ cdef void _judge(
         while row < choice.tables.row_count and choice.tables.row_ranks[row] == rank:
             row += 1
         details[rank] = NO_DETAIL
-        reasons[rank] = _closed(&choice.tables.services[rank], now_s)
+        reasons[rank] = _closed(_deal(choice.tables, &choice.tables.lines[rank]), now_s)
         if reasons[rank]:
             continue
         # A line whose rows are not live although its flight is on: it is not its hour.
@@ -35,10 +35,10 @@ cdef void _judge(
     _unmark(choice)
 
 
-cdef inline uint8_t _closed(const Service* service, int64_t now_s) noexcept nogil:
-    if service.start_s >= service.end_s:
-        return PAUSED  # the layout's way to say so
-    return 0 if service.start_s <= now_s < service.end_s else FLIGHT
+cdef inline uint8_t _closed(const Deal* deal, int64_t now_s) noexcept nogil:
+    if deal.start_s >= deal.end_s:
+        return PAUSED  # the booking's way to say so
+    return 0 if deal.start_s <= now_s < deal.end_s else FLIGHT
 
 
 cdef bint _targeted(
@@ -89,9 +89,13 @@ cdef uint8_t _lost(const Choice* choice, uint32_t rank, uint32_t* by) noexcept n
 
 cdef bint _share_label(const Choice* choice, const Line* line, const Line* other) noexcept nogil:
     cdef const uint32_t* labels = choice.tables.labels
+    cdef const Deal* deal = _deal(choice.tables, line)
+    cdef const Deal* other_deal = _deal(choice.tables, other)
     cdef uint32_t own, others
-    for own in range(line.label_first, line.label_first + line.label_count):
-        for others in range(other.label_first, other.label_first + other.label_count):
+    for own in range(deal.label_first, deal.label_first + deal.label_count):
+        for others in range(
+            other_deal.label_first, other_deal.label_first + other_deal.label_count
+        ):
             if labels[own] == labels[others]:
                 return True
     return False

@@ -1,23 +1,15 @@
-"""A targeting expression becomes an OR of at most CONJUNCTIONS_MAX ANDs, or a fault with its path.
+"""A targeting expression is read: into tests combined by AND and OR, or a fault with its path.
 
-Predicates are total: a request without the dimension fails an include or a range and passes an
-exclude. So the expression is classical logic, `not` moves down to the leaves, and `not include` is
-`exclude`. Simplifying on the way keeps ordinary bookings at one conjunction: `any` of two includes
-of one dimension is one include of both sets.
+Tests are total: a request without the dimension fails an include or a range and passes an exclude.
+So the expression is classical logic, `not` moves down to the leaves, and `not include` is
+`exclude`. What is always or never true is taken out on the way.
 """
 
-from collections.abc import Callable, Iterable, Iterator
 from math import isfinite
 from typing import NamedTuple, TypeAlias, get_args
 
 from adcore.catalog import Dimension, Expression
-from adcore.limits import (
-    CONJUNCTIONS_MAX,
-    EXPRESSION_DEPTH_MAX,
-    PREDICATES_MAX,
-    VALUE_BYTES_MAX,
-    VALUES_MAX,
-)
+from adcore.limits import EXPRESSION_DEPTH_MAX, VALUE_BYTES_MAX, VALUES_MAX
 
 KEY_VALUE = "key_value"
 """The dimension of every free key-value; `Subject.key` says which key."""
@@ -77,19 +69,25 @@ class Between(NamedTuple):
 
 
 Predicate: TypeAlias = Among | Between
-Conjunction: TypeAlias = tuple[Predicate, ...]
-_Dnf: TypeAlias = tuple[Conjunction, ...]
-
-_TRUE: _Dnf = ((),)
-_FALSE: _Dnf = ()
 
 
-def normalise(expression: Expression | None) -> tuple[Conjunction, ...]:
-    """Return the ANDs of which one must hold: no AND is never, an empty AND (or None) is always."""
-    return _TRUE if expression is None else _dnf(expression, False, "", 1)
+class All(NamedTuple):
+    members: tuple["Tree", ...]
 
 
-def _dnf(expression: Expression, negated: bool, path: str, depth: int) -> _Dnf:
+class Any(NamedTuple):
+    members: tuple["Tree", ...]
+
+
+Tree: TypeAlias = Predicate | All | Any
+
+
+def parse(expression: Expression | None) -> Tree | bool:
+    """Return what must hold: a bool if it always or never does. None is always."""
+    return True if expression is None else _parse(expression, False, "", 1)
+
+
+def _parse(expression: Expression, negated: bool, path: str, depth: int) -> Tree | bool:
     form = _form(expression, path)
     if form == "dimension" or form == "key":
         return _leaf(expression, negated, path)
@@ -97,16 +95,22 @@ def _dnf(expression: Expression, negated: bool, path: str, depth: int) -> _Dnf:
         raise ExpressionError(path, f"nested deeper than {EXPRESSION_DEPTH_MAX}")
     if form == "not_":
         assert expression.not_ is not None
-        return _dnf(expression.not_, not negated, _below(path, "not"), depth + 1)
+        return _parse(expression.not_, not negated, _below(path, "not"), depth + 1)
     members = expression.all if form == "all" else expression.any
     assert members is not None
     _limit(len(members), VALUES_MAX, _below(path, form), "expressions")
     parts = [
-        _dnf(member, negated, _below(path, f"{form}[{number}]"), depth + 1)
+        _parse(member, negated, _below(path, f"{form}[{number}]"), depth + 1)
         for number, member in enumerate(members)
     ]
     # De Morgan: a negated `all` is an `any` of the negated members, which they are already.
-    return _all_of(parts, path) if (form == "all") != negated else _any_of(parts, path)
+    conjunctive = (form == "all") != negated
+    if (not conjunctive) in parts:  # never in an AND, always in an OR
+        return not conjunctive
+    left = tuple(part for part in parts if not isinstance(part, bool))
+    if len(left) < 2:
+        return left[0] if left else conjunctive
+    return All(left) if conjunctive else Any(left)
 
 
 def _form(expression: Expression, path: str) -> str:
@@ -131,21 +135,21 @@ def _below(path: str, name: str) -> str:
 # -- leaves ----------------------------------------------------------------------------------------
 
 
-def _leaf(expression: Expression, negated: bool, path: str) -> _Dnf:
+def _leaf(expression: Expression, negated: bool, path: str) -> Predicate | bool:
     subject = _subject(expression, path)
     ranged = expression.at_least is not None or expression.below is not None
     if (expression.include is not None) + (expression.exclude is not None) + ranged != 1:
         raise ExpressionError(path, "needs exactly one of include, exclude or a range")
     if ranged:
-        return ((_between(expression, subject, negated, path),),)
+        return _between(expression, subject, negated, path)
     excludes = expression.include is None
     listed = expression.exclude if excludes else expression.include
     assert listed is not None
     values = _values(subject, listed, _below(path, "exclude" if excludes else "include"))
     negated ^= excludes
     if not values:
-        return _TRUE if negated else _FALSE
-    return ((Among(subject, values, negated),),)
+        return negated
+    return Among(subject, values, negated)
 
 
 def _subject(expression: Expression, path: str) -> Subject:
@@ -211,94 +215,3 @@ def _plain_text(value: int | str) -> bytes:
 def _limit(count: int, count_max: int, path: str, what: str) -> None:
     if count > count_max:
         raise ExpressionError(path, f"{count} {what}; at most {count_max} are allowed")
-
-
-# -- combining -------------------------------------------------------------------------------------
-
-
-def _all_of(parts: list[_Dnf], path: str) -> _Dnf:
-    """Multiply the parts out, bounded after each factor so that it can't explode on the way."""
-    if not all(parts):
-        return _FALSE
-    # Most parts are one AND; taken together first, they are simplified once.
-    whole = _narrow(tuple(p for part in parts if len(part) == 1 for p in part[0]), path)
-    product = _FALSE if whole is None else (whole,)
-    for part in parts:
-        if len(part) == 1:
-            continue
-        joined = (_narrow((*left, *right), path) for left in product for right in part)
-        product = _distinct(
-            [conjunction for conjunction in joined if conjunction is not None], path
-        )
-    return product
-
-
-def _any_of(parts: list[_Dnf], path: str) -> _Dnf:
-    """Unite the parts; bare predicates of one subject become one where logic allows."""
-    conjunctions = [conjunction for part in parts for conjunction in part]
-    bare = [c[0] for c in conjunctions if len(c) == 1 and isinstance(c[0], Among)]
-    # Only an exclude can have become empty here, and then it always holds.
-    merged: list[Conjunction] = [(p,) if p.values else () for p in _widen(bare)]
-    merged += [c for c in conjunctions if len(c) != 1 or not isinstance(c[0], Among)]
-    return _distinct(merged, path)
-
-
-def _distinct(conjunctions: list[Conjunction], path: str) -> _Dnf:
-    """Drop an AND whose predicates include all of another AND's: the smaller one decides."""
-    if len(conjunctions) <= 1:
-        return tuple(conjunctions)
-    kept: list[tuple[frozenset[Predicate], Conjunction]] = []
-    for conjunction in sorted(conjunctions, key=len):  # stable, so the order stays reproducible
-        predicates = frozenset(conjunction)
-        if not any(smaller <= predicates for smaller, _ in kept):
-            kept.append((predicates, conjunction))
-            _limit(len(kept), CONJUNCTIONS_MAX, path, "conjunctions (ANDs that its ORs expand to)")
-    return tuple(conjunction for _, conjunction in kept)
-
-
-def _fold(
-    predicates: Iterable[Among], merge: Callable[[Values, Values], Values]
-) -> dict[Subject, Values]:
-    """One set for each subject, in the order in which subjects appear."""
-    folded: dict[Subject, Values] = {}
-    for subject, values, _ in predicates:
-        folded[subject] = merge(folded[subject], values) if subject in folded else values
-    return folded
-
-
-def _widen(predicates: list[Among]) -> Iterator[Among]:
-    """Simplify an OR: includes of one subject unite; excludes share, where there is one value."""
-    included = _fold((p for p in predicates if not p.negated), frozenset.union)
-    yield from (Among(subject, values, False) for subject, values in included.items())
-    single = [p for p in predicates if p.negated and p.subject.dimension not in MULTI_VALUED]
-    for subject, values in _fold(single, frozenset.intersection).items():
-        # Two excludes without a common value: whatever the request says, one of them holds.
-        yield Among(subject, values, True)
-    yield from (p for p in predicates if p.negated and p.subject.dimension in MULTI_VALUED)
-
-
-def _narrow(predicates: Conjunction, path: str) -> Conjunction | None:
-    """Simplify an AND to at most one exclude a subject, or to None if it can never hold."""
-    if len({predicate.subject for predicate in predicates}) == len(predicates):
-        _limit(len(predicates), PREDICATES_MAX, path, "predicates in one conjunction")
-        return predicates
-    among = [p for p in predicates if isinstance(p, Among)]
-    excluded = _fold((p for p in among if p.negated), frozenset.union)
-    single = [p for p in among if not p.negated and p.subject.dimension not in MULTI_VALUED]
-    several = [p for p in among if not p.negated and p.subject.dimension in MULTI_VALUED]
-    included = [
-        Among(s, values, False) for s, values in _fold(single, frozenset.intersection).items()
-    ]
-    kept: dict[Predicate, None] = {}
-    for subject, values, _ in included + several:
-        left = values - excluded.get(subject, frozenset())
-        if not left:
-            return None
-        kept[Among(subject, left, False)] = None
-    for predicate in included:
-        # A request has one value here: inside the include it is outside the exclude.
-        excluded.pop(predicate.subject, None)
-    kept.update({Among(subject, values, True): None for subject, values in excluded.items()})
-    kept.update({p: None for p in predicates if isinstance(p, Between)})
-    _limit(len(kept), PREDICATES_MAX, path, "predicates in one conjunction")
-    return tuple(kept)

@@ -6,6 +6,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from adcore.checking cimport _mark, _unmark
 from adcore.choosing cimport (
     OUTCOME_COUNT, Choice, Context, Winner, _fill, _forget_labels, _outcomes,
 )
@@ -17,7 +18,7 @@ from adcore.request cimport Placement, Request
 from adcore.explaining cimport NO_DETAIL, TARGETING, _judge
 from adcore.scanning cimport _differences, _matching_lines
 from adcore.tables cimport (
-    ADS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open,
+    ADS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open, _tier,
 )
 
 import array
@@ -208,7 +209,7 @@ cdef class Index:
             placement_reasons, placement_details = reasons[number], details[number]
             self._prepare(request, live, number)
             with nogil:
-                _fill(choice)
+                _decide(choice)
                 _judge(choice, live.bitmap, live.valid_from_s,
                        &placement_reasons[0], &placement_details[0])
         return 0
@@ -225,7 +226,8 @@ cdef class Index:
         elif detail != NO_DETAIL:
             raise IndexError("no such detail")
         return Verdict(
-            line.line, line.line_item_id, line.priority, line.ecpm_micros, Reason(reason),
+            line.line, line.line_item_id, _tier(&self.tables, line).priority, line.ecpm_micros,
+            Reason(reason),
             dimension, by,
         )
 
@@ -299,7 +301,7 @@ cdef class Index:
         for number in range(<uint32_t> len(answers)):
             self._prepare(request, live, number)
             with nogil:
-                _fill(choice)
+                _decide(choice)
             for winner in range(choice.winner_first, choice.winner_count):
                 (<list> answers[number]).append(self._win(&choice.winners[winner]))
         return 0
@@ -326,8 +328,16 @@ cdef class Index:
         win.line = line.line
         win.ad = winner.ad
         win.line_item_id = line.line_item_id
-        win.creative_id = self.tables.ads[winner.ad].creative_id
-        win.priority = line.priority
+        win.creative_id = self.tables.creatives[self.tables.ads[winner.ad].creative].creative_id
+        win.priority = _tier(&self.tables, line).priority
         win.ecpm_micros = line.ecpm_micros
         win.clear_price_micros = winner.clear_price_micros
         return win
+
+
+cdef inline void _decide(Choice* choice) noexcept nogil:
+    if choice.tables.checks_values:
+        _mark(choice)
+    _fill(choice)
+    if choice.tables.checks_values:
+        _unmark(choice)

@@ -7,9 +7,9 @@ every number is checked again when an `Index` attaches to the buffer.
 Line items are booked, one by one (booking.pyx), and then assembled, all at once (assembling.pyx).
 """
 
+import mmap
 import struct
 from collections.abc import Mapping
-from mmap import mmap
 
 from adcore import tables
 from adcore.assembling import Assembly
@@ -40,6 +40,7 @@ def assembled(booking: Booking) -> memoryview:
     assembly = Assembly(booking)
     sizes = assembly.measure()
     short = {
+        tables.DEALS: b"".join(booking.deal_numbers),
         tables.SCHEDULES: _schedules(booking.schedule_numbers),
         tables.ZONES: "\n".join(booking.zone_numbers).encode(),
     }
@@ -50,8 +51,11 @@ def assembled(booking: Booking) -> memoryview:
     for size in sizes:
         offsets.append(end + -end % tables.SECTION_ALIGN)
         end = offsets[-1] + size
-    # Anonymous memory, not bytes: it starts on a page, so bitmaps start on a cache line.
-    buffer = mmap(-1, end)
+    # Anonymous memory, not bytes: it starts on a page, so bitmaps start on a cache line. Private,
+    # because shared memory is handed out in pages of 4 KiB only, a fault each.
+    buffer = mmap.mmap(-1, end, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_HUGEPAGE"):  # Linux
+        buffer.madvise(mmap.MADV_HUGEPAGE)
     buffer[: _HEADER.size] = _HEADER.pack(
         tables.MAGIC,
         tables.FORMAT_VERSION,

@@ -6,8 +6,10 @@ cpdef enum:
     ROWS_MAX = 1 << 30
     # 4 million line items is 40 x the largest catalog we know of; dense line numbers stay uint32.
     LINE_ITEMS_MAX = 4_000_000
-    # A targeting expression becomes an OR of ANDs; past 16 rows it is a data feed, not a booking.
+    # A targeting expression becomes an OR of ANDs, a row each; past 16 it is checked instead.
     CONJUNCTIONS_MAX = 16
+    # Tests of an expression that is checked: it is read whole for each request that may match.
+    CHECKS_MAX = 4096
     # Predicates in one AND. Real ads data has up to 56 in a whole expression.
     PREDICATES_MAX = 64
     # Nesting of all/any/not: deeper than this nobody can read, and recursion stays shallow.

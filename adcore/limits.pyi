@@ -5,6 +5,7 @@ from typing import Final
 ROWS_MAX: Final[int]
 LINE_ITEMS_MAX: Final[int]
 CONJUNCTIONS_MAX: Final[int]
+CHECKS_MAX: Final[int]
 PREDICATES_MAX: Final[int]
 EXPRESSION_DEPTH_MAX: Final[int]
 VALUES_MAX: Final[int]

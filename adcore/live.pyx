@@ -7,7 +7,7 @@ cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
-from adcore.tables cimport LINES, SCHEDULES, ZONES, Schedule, Service, Tables
+from adcore.tables cimport DEALS, SCHEDULES, ZONES, Deal, Schedule, Tables, _deal
 
 from adcore.zones import hour_of_week
 
@@ -75,13 +75,13 @@ cdef void _open_schedules(
 cdef uint32_t _serve(
     const Tables* tables, const uint8_t* open_schedules, int64_t now_s, uint64_t* bitmap
 ) noexcept nogil:
-    cdef const Service* service
+    cdef const Deal* deal
     cdef uint32_t count = 0
     cdef uint32_t row
     cdef bint serves
     for row in range(tables.row_count):
-        service = &tables.services[tables.row_ranks[row]]
-        serves = service.start_s <= now_s < service.end_s and open_schedules[service.schedule]
+        deal = _deal(tables, &tables.lines[tables.row_ranks[row]])
+        serves = deal.start_s <= now_s < deal.end_s and open_schedules[deal.schedule]
         bitmap[row >> 6] |= <uint64_t> serves << (row & 63)
         count += serves
     return count
@@ -91,15 +91,15 @@ cdef void _validity(
     const Tables* tables, int64_t now_s, int64_t* from_s, int64_t* until_s
 ) noexcept nogil:
     """Narrow the range down to where no flight starts or ends."""
-    cdef const Service* service
-    cdef uint32_t rank
-    for rank in range(tables.counts[LINES]):
-        service = &tables.services[rank]
-        if service.start_s > now_s:
-            until_s[0] = min(until_s[0], service.start_s)
+    cdef const Deal* deal
+    cdef uint32_t number
+    for number in range(tables.counts[DEALS]):
+        deal = &tables.deals[number]
+        if deal.start_s > now_s:
+            until_s[0] = min(until_s[0], deal.start_s)
         else:
-            from_s[0] = max(from_s[0], service.start_s)
-        if service.end_s > now_s:
-            until_s[0] = min(until_s[0], service.end_s)
+            from_s[0] = max(from_s[0], deal.start_s)
+        if deal.end_s > now_s:
+            until_s[0] = min(until_s[0], deal.end_s)
         else:
-            from_s[0] = max(from_s[0], service.end_s)
+            from_s[0] = max(from_s[0], deal.end_s)

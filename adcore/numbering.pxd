@@ -11,10 +11,17 @@ cdef struct Slots:
     uint32_t mask
     uint32_t used
 
+# A predicate of the catalog, each one different.
+cdef struct Distinct:
+    uint32_t space
+    uint32_t negated
+    uint32_t value_first
+    uint32_t value_count
+
 cdef class Numbering:
     cdef Vector features            # Feature, of which the postings are not known yet
     cdef Vector texts
-    cdef Vector predicates          # Predicate
+    cdef Vector predicates          # Distinct
     cdef Vector values              # uint32 feature numbers of predicates, rising within one
     cdef Slots feature_slots        # as the compiled catalog has them
     cdef Slots predicate_slots

@@ -10,7 +10,7 @@ from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from adcore.interning cimport _hash
-from adcore.tables cimport Feature, Predicate, Slot
+from adcore.tables cimport Feature, Slot
 
 import array
 
@@ -80,10 +80,10 @@ cdef class Numbering:
         cdef uint64_t hashed = self._predicate_hash(space, negated, values, count)
         cdef uint32_t place = <uint32_t> hashed & self.predicate_slots.mask
         cdef Slot* slot = &self.predicate_slots.slots[place]
-        cdef Predicate* predicate
+        cdef Distinct* predicate
         while slot.feature_after:
             if slot.tag == <uint32_t> (hashed >> 32):
-                predicate = <Predicate*> self.predicates.data + slot.feature_after - 1
+                predicate = <Distinct*> self.predicates.data + slot.feature_after - 1
                 if predicate.space == space and predicate.negated == <uint32_t> negated \
                         and predicate.value_count == count and not memcmp(
                             <uint32_t*> self.values.data + predicate.value_first, values,
@@ -91,7 +91,7 @@ cdef class Numbering:
                     return slot.feature_after - 1
             place = (place + 1) & self.predicate_slots.mask
             slot = &self.predicate_slots.slots[place]
-        predicate = <Predicate*> self.predicates.extend(sizeof(Predicate))
+        predicate = <Distinct*> self.predicates.extend(sizeof(Distinct))
         predicate.space = space
         predicate.negated = negated
         predicate.value_first = <uint32_t> (self.values.bytes // sizeof(uint32_t))
@@ -100,7 +100,7 @@ cdef class Numbering:
         _occupy(&self.predicate_slots, place, hashed)
         if 2 * self.predicate_slots.used > self.predicate_slots.mask + 1:
             self._grow_predicates()
-        return <uint32_t> (self.predicates.bytes // sizeof(Predicate)) - 1
+        return <uint32_t> (self.predicates.bytes // sizeof(Distinct)) - 1
 
     cdef int _grow_features(self) except -1:
         cdef Slots grown = _table(2 * (self.feature_slots.mask + 1))
@@ -117,10 +117,10 @@ cdef class Numbering:
 
     cdef int _grow_predicates(self) except -1:
         cdef Slots grown = _table(2 * (self.predicate_slots.mask + 1))
-        cdef const Predicate* predicate
+        cdef const Distinct* predicate
         cdef uint32_t number
-        for number in range(<uint32_t> (self.predicates.bytes // sizeof(Predicate))):
-            predicate = <const Predicate*> self.predicates.data + number
+        for number in range(<uint32_t> (self.predicates.bytes // sizeof(Distinct))):
+            predicate = <const Distinct*> self.predicates.data + number
             _insert(&grown, self._predicate_hash(
                 predicate.space, predicate.negated,
                 <const uint32_t*> self.values.data + predicate.value_first,

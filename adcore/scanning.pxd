@@ -4,10 +4,6 @@ from libc.stdint cimport uint32_t, uint64_t
 
 from adcore.choosing cimport Choice
 
-cdef void _mark(Choice* choice) noexcept nogil
-cdef void _unmark(Choice* choice) noexcept nogil
-cdef uint32_t _failing_space(
-    const Choice* choice, uint32_t row, uint32_t* space) noexcept nogil
 cdef uint32_t _matching_lines(
     Choice* choice, const uint64_t* live, bint by_rows) noexcept nogil
 cdef uint32_t _differences(

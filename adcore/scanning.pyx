@@ -2,15 +2,16 @@
 
 The index answers for all rows at once, from what columns and postings say; this reads the terms of
 one row after another. Both must agree on every row, which is what tests, the soak and the shadow
-check hold them to. What they share is the table of values and the ranges.
+check hold them to. What they share is the table of values and the checks.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
-from adcore.choosing cimport Choice, _in_range, _in_ranges
+from adcore.checking cimport _checks_hold, _mark, _terms_hold, _unmark
+from adcore.choosing cimport Choice
 from adcore.matching cimport MATCH_WORDS_MAX, _match
-from adcore.tables cimport BLOCK_WORDS, KEY_SPACE_FIRST, RANGES, Predicate
+from adcore.tables cimport BLOCK_WORDS, CHECKED_ROWS
 
 cdef extern from *:
     void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
@@ -19,61 +20,6 @@ cdef extern from *:
 
 cdef enum:
     NO_RANK = 0xFFFFFFFF
-
-
-cdef void _mark(Choice* choice) noexcept nogil:
-    """Set the bit of each feature that the request has."""
-    cdef uint32_t place, feature
-    for place in range(choice.context.feature_count):
-        feature = choice.context.features[place]
-        choice.asked[feature >> 6] |= <uint64_t> 1 << (feature & 63)
-
-
-cdef void _unmark(Choice* choice) noexcept nogil:
-    cdef uint32_t place
-    for place in range(choice.context.feature_count):
-        choice.asked[choice.context.features[place] >> 6] = 0
-
-
-cdef inline bint _holds(const Choice* choice, const Predicate* predicate) noexcept nogil:
-    """Whether a value of the request is among the predicate's; negated, whether none is."""
-    cdef const uint32_t* values = choice.tables.predicate_values + predicate.value_first
-    cdef uint32_t place
-    for place in range(predicate.value_count):
-        if choice.asked[values[place] >> 6] >> (values[place] & 63) & 1:
-            return not predicate.negated
-    return predicate.negated
-
-
-cdef bint _row_holds(const Choice* choice, uint32_t row) noexcept nogil:
-    """Whether the marked request satisfies a row, terms and ranges."""
-    cdef uint32_t term
-    for term in range(choice.tables.term_firsts[row], choice.tables.term_firsts[row + 1]):
-        if not _holds(choice, &choice.tables.predicates[choice.tables.terms[term]]):
-            return False
-    return not choice.tables.counts[RANGES] or _in_ranges(choice, row)
-
-
-cdef uint32_t _failing_space(
-    const Choice* choice, uint32_t row, uint32_t* space
-) noexcept nogil:
-    """How many parts of a row fail the marked request, and the space of the first of them."""
-    cdef const Predicate* predicate
-    cdef uint32_t number, failing = 0
-    for number in range(choice.tables.term_firsts[row], choice.tables.term_firsts[row + 1]):
-        predicate = &choice.tables.predicates[choice.tables.terms[number]]
-        if not _holds(choice, predicate):
-            if not failing:
-                space[0] = predicate.space
-            failing += 1
-    if not choice.tables.counts[RANGES]:
-        return failing
-    for number in range(choice.tables.range_firsts[row], choice.tables.range_firsts[row + 1]):
-        if not _in_range(choice, &choice.tables.ranges[number]):
-            if not failing:
-                space[0] = KEY_SPACE_FIRST + choice.tables.ranges[number].key
-            failing += 1
-    return failing
 
 
 cdef void _scan(
@@ -87,7 +33,7 @@ cdef void _scan(
         bits = live[word + place]
         while bits:
             row = (word + place) * 64 + <uint32_t> _lowest_bit(bits)
-            if _row_holds(choice, row):
+            if _terms_hold(choice, row) and _checks_hold(choice, row):
                 rows[place] |= bits & -bits
             bits &= bits - 1
 
@@ -100,13 +46,13 @@ cdef void _matched(
     cdef uint64_t bits
     if not _match(&choice.matcher, word, words, rows):
         memset(rows, 0, words * sizeof(uint64_t))
-    if not choice.tables.counts[RANGES]:
+    if not choice.tables.counts[CHECKED_ROWS]:
         return
     for place in range(words):
         bits = rows[place]
         while bits:
             row = (word + place) * 64 + <uint32_t> _lowest_bit(bits)
-            if not _in_ranges(choice, row):
+            if not _checks_hold(choice, row):
                 rows[place] &= ~(bits & -bits)
             bits &= bits - 1
 
@@ -123,7 +69,8 @@ cdef uint32_t _matching_lines(
     cdef uint32_t words, place, rank, first
     cdef uint32_t rank_before = NO_RANK
     cdef uint64_t bits
-    if by_rows:
+    cdef bint marked = by_rows or choice.tables.checks_values
+    if marked:
         _mark(choice)
     while word < choice.tables.row_words:
         words = min(<uint32_t> MATCH_WORDS_MAX, choice.tables.row_words - word)
@@ -146,7 +93,7 @@ cdef uint32_t _matching_lines(
         for place in range(first, count):
             choice.candidates[place] = choice.tables.lines[choice.candidates[place]].line
         word += words
-    if by_rows:
+    if marked:
         _unmark(choice)
     return count
 

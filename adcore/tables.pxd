@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
 
 cpdef enum:
     # Raised when the meaning of any section changes: a worker must not read another version's file.
-    FORMAT_VERSION = 2
+    FORMAT_VERSION = 3
     MAGIC = 0x4443414B  # any number that no other file starts with
     SECTION_ALIGN = 64  # a cache line, so that a block of 512 rows of a bitmap is exactly one
     BLOCK_ROWS = 512
@@ -23,27 +23,32 @@ cdef enum:
 
 cpdef enum:
     LINES = 0        # Line per rank
-    SERVICES = 1     # Service per rank
+    DEALS = 1        # Deal, each one different
     GROUPS = 2       # Group
-    ROW_RANKS = 3    # uint32 per row, never falling: the rows of a line are adjacent
-    ADS = 4          # Ad, in ad-number order
-    LABELS = 5       # uint32 label numbers of lines
-    SCHEDULES = 6    # Schedule
-    ZONES = 7        # time zone names joined by "\n"
-    COLUMNS = 8      # Column
-    BITMAPS = 9      # row_words words each; the first are the columns' bases
-    POSTINGS = 10    # Posting
-    POSTING_ROWS = 11  # uint32, rising within a posting
-    FEATURES = 12    # Feature
-    TEXTS = 13       # bytes of all features
-    SLOTS = 14       # Slot, a power of two of them
-    RANGE_FIRSTS = 15  # uint32 per row and one more; empty without ranges
-    RANGES = 16      # Range
+    TIERS = 3        # Tier
+    ROW_RANKS = 4    # uint32 per row, never falling: the rows of a line are adjacent
+    ADS = 5          # Ad, in ad-number order
+    CREATIVES = 6    # Creative
+    LABELS = 7       # uint32 label numbers of deals
+    SCHEDULES = 8    # Schedule
+    ZONES = 9        # time zone names joined by "\n"
+    COLUMNS = 10     # Column
+    BITMAPS = 11     # row_words words each; the first are the columns' bases
+    POSTINGS = 12    # Posting
+    POSTING_ROWS = 13  # uint32, rising within a posting
+    FEATURES = 14    # Feature
+    TEXTS = 15       # bytes of all features
+    SLOTS = 16       # Slot, a power of two of them
     TERM_FIRSTS = 17   # uint32 per row and one more
-    TERMS = 18         # uint32 predicate numbers: each row as it was booked, without its ranges
-    PREDICATES = 19    # Predicate, each one different
-    PREDICATE_VALUES = 20  # uint32 feature numbers
-    SECTION_COUNT = 21
+    TERMS = 18         # uint32 predicate numbers: each row as it was booked, without its checks
+    PREDICATES = 19    # uint32 places in PREDICATE_BYTES, and one more; each predicate is different
+    PREDICATE_BYTES = 20  # see `Predicate`
+    CHECKED = 21       # one bitmap: the rows with checks; empty without any
+    CHECKED_ROWS = 22  # uint32, rising: the same rows as numbers
+    CHECK_FIRSTS = 23  # uint32 per checked row and one more
+    CHECKS = 24        # uint32, see `Check`
+    RANGES = 25        # Range
+    SECTION_COUNT = 26
 
 # Spaces of features below KEY_SPACE_FIRST: the dimensions, and the names of keys. A key-value's
 # space is KEY_SPACE_FIRST plus the feature number of its key.
@@ -86,36 +91,41 @@ cdef struct Line:
     int64_t line_item_id
     int64_t ecpm_micros
     int64_t price_micros
-    uint32_t ppm        # clear price = clear eCPM x 1000 / ppm; 0: its own price
-    uint32_t weight
     uint32_t line
     uint32_t group
     uint32_t ad_first
+    uint32_t deal
+
+# What line items have in common with others: each different one is kept once.
+cdef struct Deal:
+    int64_t start_s     # when it may serve; a paused line item has an empty flight
+    int64_t end_s       # exclusive
+    uint32_t schedule
+    uint32_t ppm        # clear price = clear eCPM x 1000 / ppm; 0: its own price
+    uint32_t weight
     uint32_t ad_count
     uint32_t label_first
     uint32_t label_count
-    uint32_t priority
-    uint32_t reserved
-
-# When a rank may serve. A paused line item has an empty flight.
-cdef struct Service:
-    int64_t start_s
-    int64_t end_s       # exclusive
-    uint32_t schedule
-    uint32_t reserved
 
 # A run of rows that one draw decides.
 cdef struct Group:
     uint32_t row_end
-    uint32_t tier_row_end   # of all groups of this priority
+    uint32_t tier
+
+# The rows of one priority.
+cdef struct Tier:
+    uint32_t row_end
     uint32_t lottery
     uint32_t priority
+    uint32_t reserved
 
 cdef struct Ad:
+    uint32_t creative
+    uint32_t weight
+
+cdef struct Creative:
     int64_t creative_id
     int64_t ad_type_id
-    uint32_t weight
-    uint32_t reserved
 
 # Bit h of hours is hour h of the week, from Monday 00:00 in the zone.
 cdef struct Schedule:
@@ -132,19 +142,31 @@ cdef struct Column:
 # The rows of one column that name one feature: a bitmap (the base with their bits turned over) or a
 # list.
 cdef struct Posting:
-    uint64_t row_first
+    uint32_t row_first
     uint32_t row_count
     uint32_t column
     uint32_t bitmap         # 0: a list
-    uint32_t reserved
 
 # What a row demands of one dimension or key: a value of the request is among these; negated, that
-# none is. The columns say the same of all rows at once; `scan` and `explain` go by this.
+# none is. The columns say the same of all rows at once; `scan` and `explain` go by this. Written as
+# numbers of seven bits a byte, lowest first, the top bit set in all but a number's last byte: twice
+# the space, plus negated; the first feature; and how much further each of the others is.
 cdef struct Predicate:
+    const uint8_t* features     # those from here on are not read yet
+    const uint8_t* end
     uint32_t space
     uint32_t negated
-    uint32_t value_first
-    uint32_t value_count
+
+# What is left to look at when the columns let a row pass: it must satisfy all of its checks. One is
+# a leaf, the kind in the two top bits and a number below, or an OR (AND): the kind and how many
+# numbers its members take up, and then the members, each a check.
+cdef enum Check:
+    CHECK_PREDICATE = 0
+    CHECK_RANGE = 1
+    CHECK_ANY = 2
+    CHECK_ALL = 3
+    CHECK_SHIFT = 30
+    CHECK_MASK = (1 << 30) - 1
 
 cdef struct Feature:
     uint32_t text_first
@@ -166,10 +188,12 @@ cdef struct Range:
 cdef struct Tables:
     const Header* header
     const Line* lines
-    const Service* services
+    const Deal* deals
     const Group* groups
+    const Tier* tiers
     const uint32_t* row_ranks
     const Ad* ads
+    const Creative* creatives
     const uint32_t* labels
     const Schedule* schedules
     const uint8_t* zones
@@ -180,16 +204,48 @@ cdef struct Tables:
     const Feature* features
     const uint8_t* texts
     const Slot* slots
-    const uint32_t* range_firsts
-    const Range* ranges
     const uint32_t* term_firsts
     const uint32_t* terms
-    const Predicate* predicates
-    const uint32_t* predicate_values
+    const uint32_t* predicates
+    const uint8_t* predicate_bytes
+    const uint64_t* checked
+    const uint32_t* checked_rows
+    const uint32_t* check_firsts
+    const uint32_t* checks
+    const Range* ranges
     uint32_t counts[SECTION_COUNT]
     uint32_t row_count
     uint32_t row_words      # of a bitmap: a multiple of BLOCK_WORDS
     uint32_t posting_count_max  # of one feature
+    bint checks_values      # a check is about values, not only numbers
+
+cdef inline const Deal* _deal(const Tables* tables, const Line* line) noexcept nogil:
+    return &tables.deals[line.deal]
+
+cdef inline const Tier* _tier(const Tables* tables, const Line* line) noexcept nogil:
+    return &tables.tiers[tables.groups[line.group].tier]
+
+cdef inline uint32_t _number(const uint8_t** place) noexcept nogil:
+    """Read one number of a predicate and step behind it."""
+    cdef uint32_t number = 0
+    cdef int shift = 0
+    while place[0][0] & 0x80:
+        number |= <uint32_t> (place[0][0] & 0x7F) << shift
+        shift += 7
+        place[0] += 1
+    number |= <uint32_t> place[0][0] << shift
+    place[0] += 1
+    return number
+
+cdef inline Predicate _predicate(const Tables* tables, uint32_t number) noexcept nogil:
+    cdef Predicate predicate
+    cdef uint32_t subject
+    predicate.features = tables.predicate_bytes + tables.predicates[number]
+    predicate.end = tables.predicate_bytes + tables.predicates[number + 1]
+    subject = _number(&predicate.features)
+    predicate.space = subject >> 1
+    predicate.negated = subject & 1
+    return predicate
 
 # NULL, or what is wrong with the buffer as a C string.
 cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexcept nogil

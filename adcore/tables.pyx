@@ -6,13 +6,19 @@ milliseconds at 100,000 rows); its caller releases the GIL around it.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
-from adcore.limits cimport ADS_MAX, COLUMNS_MAX, LABELS_MAX, ROWS_MAX, VALUE_BYTES_MAX, WEIGHT_MAX
+from adcore.limits cimport (
+    ADS_MAX, COLUMNS_MAX, EXPRESSION_DEPTH_MAX, LABELS_MAX, ROWS_MAX, VALUE_BYTES_MAX, WEIGHT_MAX,
+)
+
+cdef extern from *:
+    int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
 
 cdef uint32_t[SECTION_COUNT] _record_bytes = [
-    sizeof(Line), sizeof(Service), sizeof(Group), sizeof(uint32_t), sizeof(Ad), sizeof(uint32_t),
-    sizeof(Schedule), 1, sizeof(Column), sizeof(uint64_t), sizeof(Posting), sizeof(uint32_t),
-    sizeof(Feature), 1, sizeof(Slot), sizeof(uint32_t), sizeof(Range), sizeof(uint32_t),
-    sizeof(uint32_t), sizeof(Predicate), sizeof(uint32_t),
+    sizeof(Line), sizeof(Deal), sizeof(Group), sizeof(Tier), sizeof(uint32_t), sizeof(Ad),
+    sizeof(Creative), sizeof(uint32_t), sizeof(Schedule), 1, sizeof(Column), sizeof(uint64_t),
+    sizeof(Posting), sizeof(uint32_t), sizeof(Feature), 1, sizeof(Slot), sizeof(uint32_t),
+    sizeof(uint32_t), sizeof(uint32_t), 1, sizeof(uint64_t), sizeof(uint32_t), sizeof(uint32_t),
+    sizeof(uint32_t), sizeof(Range),
 ]
 
 HEADER_BYTES = sizeof(Header)
@@ -48,10 +54,12 @@ cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexc
         tables.counts[number] = <uint32_t> (sections[number].bytes // _record_bytes[number])
     tables.header = header
     tables.lines = <const Line*> (base + sections[LINES].offset)
-    tables.services = <const Service*> (base + sections[SERVICES].offset)
+    tables.deals = <const Deal*> (base + sections[DEALS].offset)
     tables.groups = <const Group*> (base + sections[GROUPS].offset)
+    tables.tiers = <const Tier*> (base + sections[TIERS].offset)
     tables.row_ranks = <const uint32_t*> (base + sections[ROW_RANKS].offset)
     tables.ads = <const Ad*> (base + sections[ADS].offset)
+    tables.creatives = <const Creative*> (base + sections[CREATIVES].offset)
     tables.labels = <const uint32_t*> (base + sections[LABELS].offset)
     tables.schedules = <const Schedule*> (base + sections[SCHEDULES].offset)
     tables.zones = base + sections[ZONES].offset
@@ -62,12 +70,15 @@ cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexc
     tables.features = <const Feature*> (base + sections[FEATURES].offset)
     tables.texts = base + sections[TEXTS].offset
     tables.slots = <const Slot*> (base + sections[SLOTS].offset)
-    tables.range_firsts = <const uint32_t*> (base + sections[RANGE_FIRSTS].offset)
-    tables.ranges = <const Range*> (base + sections[RANGES].offset)
     tables.term_firsts = <const uint32_t*> (base + sections[TERM_FIRSTS].offset)
     tables.terms = <const uint32_t*> (base + sections[TERMS].offset)
-    tables.predicates = <const Predicate*> (base + sections[PREDICATES].offset)
-    tables.predicate_values = <const uint32_t*> (base + sections[PREDICATE_VALUES].offset)
+    tables.predicates = <const uint32_t*> (base + sections[PREDICATES].offset)
+    tables.predicate_bytes = base + sections[PREDICATE_BYTES].offset
+    tables.checked = <const uint64_t*> (base + sections[CHECKED].offset)
+    tables.checked_rows = <const uint32_t*> (base + sections[CHECKED_ROWS].offset)
+    tables.check_firsts = <const uint32_t*> (base + sections[CHECK_FIRSTS].offset)
+    tables.checks = <const uint32_t*> (base + sections[CHECKS].offset)
+    tables.ranges = <const Range*> (base + sections[RANGES].offset)
     return _shape(tables)
 
 
@@ -79,8 +90,6 @@ cdef const char* _shape(Tables* tables) noexcept nogil:
         return "the number of rows is contradictory"
     tables.row_count = <uint32_t> rows
     tables.row_words = <uint32_t> ((rows + BLOCK_ROWS - 1) // BLOCK_ROWS * BLOCK_WORDS)
-    if counts[SERVICES] != counts[LINES]:
-        return "the number of line items is contradictory"
     if counts[COLUMNS] > COLUMNS_MAX:
         return "too many columns"
     if tables.header.label_count > counts[LABELS] or tables.header.second_price > 1:
@@ -93,13 +102,13 @@ cdef const char* _shape(Tables* tables) noexcept nogil:
         return "the number of bitmaps is contradictory"
     if not counts[SLOTS] or counts[SLOTS] & (counts[SLOTS] - 1):
         return "the value table is not a power of two"
-    if counts[RANGE_FIRSTS]:
-        if counts[RANGE_FIRSTS] != rows + 1:
-            return "the number of ranges is contradictory"
-    elif counts[RANGES]:
-        return "the number of ranges is contradictory"
     if counts[TERM_FIRSTS] != rows + 1:
         return "the number of terms is contradictory"
+    if not counts[PREDICATES]:
+        return "the number of predicates is contradictory"
+    if counts[CHECKED] != (tables.row_words if counts[CHECKED_ROWS] else 0) \
+            or counts[CHECK_FIRSTS] != counts[CHECKED_ROWS] + 1:
+        return "the number of checks is contradictory"
     return NULL
 
 
@@ -113,39 +122,61 @@ cdef const char* _check(Tables* tables) noexcept nogil:
         fault = _check_values(tables)
     if fault == NULL:
         fault = _check_terms(tables)
+    if fault == NULL:
+        fault = _check_checks(tables)
     return fault
 
 
 cdef const char* _check_lines(Tables* tables) noexcept nogil:
     cdef uint32_t* counts = tables.counts
     cdef const Line* line
-    cdef uint32_t number
+    cdef uint32_t number, ad_count
+    cdef const char* fault = _check_deals(tables)
+    if fault != NULL:
+        return fault
     for number in range(counts[LINES]):
         line = &tables.lines[number]
-        if line.group >= counts[GROUPS] or line.line >= counts[LINES]:
+        if line.group >= counts[GROUPS] or line.line >= counts[LINES] \
+                or line.deal >= counts[DEALS]:
             return "a line item is out of bounds"
         if number and (line.group < tables.lines[number - 1].group
                        or line.group > tables.lines[number - 1].group + 1):
             return "the groups are not in order"
         if line.ecpm_micros < 0 or line.ecpm_micros > <int64_t> ECPM_MAX or line.price_micros < 0:
             return "a price is out of bounds"
-        if not line.weight or line.weight > WEIGHT_MAX:
-            return "a weight is out of bounds"
-        if not line.ad_count or line.ad_count > ADS_MAX or line.ad_first > counts[ADS] \
-                or line.ad_count > counts[ADS] - line.ad_first:
+        ad_count = tables.deals[line.deal].ad_count
+        if line.ad_first > counts[ADS] or ad_count > counts[ADS] - line.ad_first:
             return "an ad is out of bounds"
-        if line.label_count > LABELS_MAX or line.label_first > counts[LABELS] \
-                or line.label_count > counts[LABELS] - line.label_first:
-            return "a label is out of bounds"
-        if tables.services[number].schedule >= counts[SCHEDULES]:
-            return "a schedule is out of bounds"
     for number in range(counts[GROUPS]):
         if tables.groups[number].row_end > tables.row_count \
-                or tables.groups[number].tier_row_end > tables.row_count:
+                or tables.groups[number].tier >= counts[TIERS]:
             return "a group is out of bounds"
+    for number in range(counts[TIERS]):
+        if tables.tiers[number].row_end > tables.row_count or tables.tiers[number].lottery > 1:
+            return "a priority is out of bounds"
     for number in range(counts[ADS]):
         if not tables.ads[number].weight or tables.ads[number].weight > WEIGHT_MAX:
             return "a weight is out of bounds"
+        if tables.ads[number].creative >= counts[CREATIVES]:
+            return "an ad is out of bounds"
+    return NULL
+
+
+cdef const char* _check_deals(Tables* tables) noexcept nogil:
+    cdef uint32_t* counts = tables.counts
+    cdef const Deal* deal
+    cdef uint32_t number
+    for number in range(counts[DEALS]):
+        deal = &tables.deals[number]
+        if deal.schedule >= counts[SCHEDULES]:
+            return "a schedule is out of bounds"
+        if not deal.weight or deal.weight > WEIGHT_MAX:
+            return "a weight is out of bounds"
+        if not deal.ad_count or deal.ad_count > ADS_MAX:
+            return "an ad is out of bounds"
+        if deal.label_count > LABELS_MAX or deal.label_first > counts[LABELS] \
+                or deal.label_count > counts[LABELS] - deal.label_first:
+            return "a label is out of bounds"
     for number in range(counts[LABELS]):
         if tables.labels[number] >= tables.header.label_count:
             return "a label is out of bounds"
@@ -153,46 +184,122 @@ cdef const char* _check_lines(Tables* tables) noexcept nogil:
 
 
 cdef const char* _check_rows(Tables* tables) noexcept nogil:
-    cdef uint32_t row, number
+    cdef uint32_t row
     for row in range(tables.row_count):
         if tables.row_ranks[row] >= tables.counts[LINES]:
             return "a row is out of bounds"
         if row and tables.row_ranks[row] < tables.row_ranks[row - 1]:
             return "the rows are not in order"
-    if tables.counts[RANGE_FIRSTS]:
-        for row in range(tables.row_count):
-            if tables.range_firsts[row] > tables.range_firsts[row + 1]:
-                return "the ranges are not in order"
-        if tables.range_firsts[tables.row_count] != tables.counts[RANGES]:
-            return "the number of ranges is contradictory"
-    for number in range(tables.counts[RANGES]):
-        if tables.ranges[number].negated > 1:
-            return "a range is out of bounds"
-    return NULL
-
-
-cdef const char* _check_terms(Tables* tables) noexcept nogil:
-    cdef const Predicate* predicate
-    cdef uint32_t row, number
-    for row in range(tables.row_count):
         if tables.term_firsts[row] > tables.term_firsts[row + 1]:
             return "the terms are not in order"
     if tables.term_firsts[tables.row_count] != tables.counts[TERMS]:
         return "the number of terms is contradictory"
+    return NULL
+
+
+cdef const char* _check_terms(Tables* tables) noexcept nogil:
+    cdef uint32_t predicate_count = tables.counts[PREDICATES] - 1
+    cdef uint32_t number
+    cdef const char* fault
     for number in range(tables.counts[TERMS]):
-        if tables.terms[number] >= tables.counts[PREDICATES]:
+        if tables.terms[number] >= predicate_count:
             return "a term is out of bounds"
-    for number in range(tables.counts[PREDICATES]):
-        predicate = &tables.predicates[number]
-        # A key-value's space names a feature, its key.
-        if predicate.negated > 1 or predicate.space == <uint32_t> SPACE_KEY \
-                or predicate.space >= <uint64_t> KEY_SPACE_FIRST + tables.counts[FEATURES] \
-                or predicate.value_first > tables.counts[PREDICATE_VALUES] \
-                or predicate.value_count > tables.counts[PREDICATE_VALUES] - predicate.value_first:
-            return "a predicate is out of bounds"
-    for number in range(tables.counts[PREDICATE_VALUES]):
-        if tables.predicate_values[number] >= tables.counts[FEATURES]:
+    for number in range(predicate_count):
+        if tables.predicates[number] >= tables.predicates[number + 1]:
+            return "the predicates are not in order"
+    if tables.predicates[predicate_count] != tables.counts[PREDICATE_BYTES]:
+        return "the number of predicates is contradictory"
+    for number in range(predicate_count):
+        fault = _check_predicate(tables, number)
+        if fault != NULL:
+            return fault
+    return NULL
+
+
+cdef const char* _check_predicate(const Tables* tables, uint32_t number) noexcept nogil:
+    """Read the predicate's numbers, each of which must end before the predicate does."""
+    cdef const uint8_t* place = tables.predicate_bytes + tables.predicates[number]
+    cdef const uint8_t* end = tables.predicate_bytes + tables.predicates[number + 1]
+    cdef uint64_t value, feature = 0
+    cdef bint first = True
+    cdef int shift
+    while place < end:
+        value = 0
+        shift = 0
+        while place[0] & 0x80:
+            value |= <uint64_t> (place[0] & 0x7F) << shift
+            shift += 7
+            place += 1
+            if place == end or shift > 28:
+                return "a predicate is cut short"
+        value |= <uint64_t> place[0] << shift
+        place += 1
+        if first:
+            # A key-value's space names a feature, its key.
+            if value >> 1 == <uint32_t> SPACE_KEY \
+                    or value >> 1 >= <uint64_t> KEY_SPACE_FIRST + tables.counts[FEATURES]:
+                return "a predicate is out of bounds"
+            first = False
+            continue
+        feature += value
+        if feature >= tables.counts[FEATURES]:
             return "a value is out of bounds"
+    return NULL
+
+
+cdef const char* _check_checks(Tables* tables) noexcept nogil:
+    cdef uint32_t count = tables.counts[CHECKED_ROWS]
+    cdef uint32_t number, row, rows = 0
+    cdef const char* fault
+    for number in range(tables.counts[RANGES]):
+        if tables.ranges[number].negated > 1:
+            return "a range is out of bounds"
+    if tables.check_firsts[count] != tables.counts[CHECKS]:
+        return "the number of checks is contradictory"
+    for number in range(tables.counts[CHECKED]):
+        rows += _bit_count(tables.checked[number])
+    if rows != count:
+        return "the number of checks is contradictory"
+    for number in range(count):
+        row = tables.checked_rows[number]
+        if row >= tables.row_count or (number and row <= tables.checked_rows[number - 1]) \
+                or not tables.checked[row >> 6] >> (row & 63) & 1 \
+                or tables.check_firsts[number] > tables.check_firsts[number + 1]:
+            return "the checks are not in order"
+    tables.checks_values = False
+    for number in range(count):
+        fault = _check_members(tables, tables.checks + tables.check_firsts[number],
+                               tables.checks + tables.check_firsts[number + 1], 0)
+        if fault != NULL:
+            return fault
+    return NULL
+
+
+cdef const char* _check_members(
+    Tables* tables, const uint32_t* place, const uint32_t* end, int depth
+) noexcept nogil:
+    cdef uint32_t kind, number
+    cdef const char* fault
+    if depth > EXPRESSION_DEPTH_MAX:
+        return "a check is nested too deeply"
+    while place < end:
+        kind = place[0] >> CHECK_SHIFT
+        number = place[0] & CHECK_MASK
+        place += 1
+        if kind == CHECK_PREDICATE:
+            tables.checks_values = True
+            if number >= tables.counts[PREDICATES] - 1:
+                return "a check is out of bounds"
+        elif kind == CHECK_RANGE:
+            if number >= tables.counts[RANGES]:
+                return "a check is out of bounds"
+        else:
+            if number > end - place:
+                return "a check is out of bounds"
+            fault = _check_members(tables, place, place + number, depth + 1)
+            if fault != NULL:
+                return fault
+            place += number
     return NULL
 
 

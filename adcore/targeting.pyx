@@ -10,8 +10,10 @@ from cpython.exc cimport PyErr_Clear
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport qsort
 
+from adcore.limits cimport VALUES_MAX
 from adcore.tables cimport (
-    KEY_SPACE_FIRST, SPACE_AD_TYPE, SPACE_CATEGORY, SPACE_KEY, SPACE_KEYWORD, SPACE_SEGMENT,
+    CHECK_ALL, CHECK_ANY, CHECK_MASK, CHECK_PREDICATE, CHECK_RANGE, CHECK_SHIFT, KEY_SPACE_FIRST,
+    SPACE_AD_TYPE, SPACE_CATEGORY, SPACE_KEY, SPACE_KEYWORD, SPACE_SEGMENT,
     SPACE_SITE, SPACE_ZONE, Range,
 )
 
@@ -19,7 +21,8 @@ from typing import get_args
 
 from adcore import tables
 from adcore.catalog import Dimension, Expression
-from adcore.expression import KEY_VALUE, Among, normalise
+from adcore.expression import KEY_VALUE, All, Among, Between
+from adcore.normalising import normalise
 
 cdef extern from "Python.h":
     const char* PyUnicode_AsUTF8AndSize(object text, Py_ssize_t* size)
@@ -43,8 +46,10 @@ cdef class Rows:
         self.numbering = Numbering()
         self.term_ends = Vector()
         self.terms = Vector()
-        self.range_ends = Vector()
+        self.check_ends = Vector()
+        self.checks = Vector()
         self.ranges = Vector()
+        self.values = Vector()
 
     cdef uint32_t count(self) noexcept:
         return <uint32_t> (self.term_ends.bytes // sizeof(uint32_t))
@@ -96,7 +101,6 @@ cdef class Rows:
         cdef object excluded = leaf.exclude
         cdef object listed = excluded if included is None else included
         cdef uint32_t space, place
-        cdef int count
         if type(listed) is not tuple or (included is not None and excluded is not None) \
                 or leaf.at_least is not None or leaf.below is not None:
             return OTHERWISE
@@ -119,25 +123,24 @@ cdef class Rows:
                 return OTHERWISE
         if not listed:
             return KEPT if included is None else NEVER
-        count = self._values(space, <tuple> listed)
-        if not count:
+        if not self._values(space, <tuple> listed):
             return OTHERWISE
-        return self._keep(space, included is None, <uint32_t> count)
+        return self._keep(space, included is None)
 
     cdef int _values(self, uint32_t space, tuple listed) except -1:
-        """Write the features of the values, rising and each once, and return how many they are.
+        """Collect the features of the values.
 
-        0: they are more than a set may have, or there is one that `_value` can't read.
+        False: they are more than a set may have, or there is one that `_value` can't read.
         """
-        cdef uint32_t number, count = 0
+        cdef uint32_t number
+        self.values.bytes = 0
         if len(listed) > VALUES_MAX:
-            return 0
+            return False
         for value in listed:
             if not self._value(space, value, &number):
-                return 0
-            self.values[count] = number
-            count += 1
-        return <int> _distinct(self.values, count)
+                return False
+            _append(self.values, number)
+        return True
 
     cdef int _value(self, uint32_t space, object value, uint32_t* feature) except -1:
         """Find the number of one value; false: it is text that is no plain value, or no text."""
@@ -176,10 +179,13 @@ cdef class Rows:
         feature[0] = self.numbering.feature(space, self.text, <uint32_t> size)
         return True
 
-    cdef int _keep(self, uint32_t space, bint negated, uint32_t count) except -1:
+    cdef int _keep(self, uint32_t space, bint negated) except -1:
+        """Make the collected values a predicate of the row."""
         cdef Part* part = &self.parts[self.part_count]
+        cdef uint32_t* values = <uint32_t*> self.values.data
+        cdef uint32_t count = _distinct(values, <uint32_t> (self.values.bytes // sizeof(uint32_t)))
         cdef uint32_t place
-        part.predicate = self.numbering.predicate(space, negated, self.values, count)
+        part.predicate = self.numbering.predicate(space, negated, values, count)
         for place in range(self.part_count):
             if self.parts[place].predicate == part.predicate:
                 return KEPT  # said twice
@@ -192,37 +198,68 @@ cdef class Rows:
     # -- any other kind ----------------------------------------------------------------------------
 
     cdef int _normalised(self, object expression) except -1:
-        cdef uint32_t space, count
-        for conjunction in normalise(expression):
+        wanted = normalise(expression)
+        for conjunction in wanted.conjunctions:
             self.part_count = 0
             for predicate in conjunction:
-                if type(predicate) is not Among:
-                    self._range(predicate)
-                    continue
-                subject = predicate.subject
-                if subject.dimension == KEY_VALUE:
-                    space = KEY_SPACE_FIRST + <uint32_t> self.numbering.add(
-                        <uint32_t> SPACE_KEY, subject.key)
+                if type(predicate) is Between:
+                    self._check(predicate)
                 else:
-                    space = SPACES[subject.dimension]
-                count = 0
-                # Sorted, because a set of bytes has another order in every process.
-                for value in sorted(predicate.values):
-                    text = value if type(value) is bytes else value.to_bytes(8, "little")
-                    self.values[count] = self.numbering.add(space, text)
-                    count += 1
-                self._keep(space, predicate.negated, _distinct(self.values, count))
+                    self._keep(self._collect(predicate), predicate.negated)
+            if wanted.residual is not None:
+                self._check(wanted.residual)
             self._end_row()
         return 0
 
-    cdef int _range(self, object predicate) except -1:
-        cdef uint32_t key = self.numbering.add(<uint32_t> SPACE_KEY, predicate.subject.key)
-        cdef Range* range_ = <Range*> self.ranges.extend(sizeof(Range))
-        range_.at_least = predicate.at_least
-        range_.below = predicate.below
-        range_.key = key
-        range_.negated = predicate.negated
+    cdef uint32_t _collect(self, object among) except? 0xFFFFFFFF:
+        """Collect the features of a predicate's values, and return its space."""
+        cdef uint32_t space
+        if among.subject.dimension == KEY_VALUE:
+            space = KEY_SPACE_FIRST + <uint32_t> self.numbering.add(
+                <uint32_t> SPACE_KEY, among.subject.key)
+        else:
+            space = SPACES[among.subject.dimension]
+        self.values.bytes = 0
+        # Sorted, because a set of bytes has another order in every process.
+        for value in sorted(among.values):
+            text = value if type(value) is bytes else value.to_bytes(8, "little")
+            _append(self.values, self.numbering.add(space, text))
+        return space
+
+    cdef int _check(self, object check) except -1:
+        """Add a check to those of the row: a predicate, a range, or an OR or AND of checks."""
+        cdef size_t place
+        cdef uint32_t space, kind
+        cdef uint32_t* values
+        if type(check) is Between:
+            _append(self.checks, CHECK_RANGE << CHECK_SHIFT | self._range(check))
+            return 0
+        if type(check) is Among:
+            space = self._collect(check)
+            values = <uint32_t*> self.values.data
+            _append(self.checks, CHECK_PREDICATE << CHECK_SHIFT | self.numbering.predicate(
+                space, check.negated, values,
+                _distinct(values, <uint32_t> (self.values.bytes // sizeof(uint32_t)))))
+            return 0
+        kind = CHECK_ALL if type(check) is All else CHECK_ANY
+        place = self.checks.bytes
+        _append(self.checks, 0)
+        for member in check.members:
+            self._check(member)
+        (<uint32_t*> (self.checks.data + place))[0] = kind << CHECK_SHIFT | <uint32_t> (
+            (self.checks.bytes - place) // sizeof(uint32_t) - 1)
+        if self.checks.bytes // sizeof(uint32_t) > CHECK_MASK:
+            raise OverflowError("the catalog has too many checks")
         return 0
+
+    cdef uint32_t _range(self, object between) except? 0xFFFFFFFF:
+        cdef uint32_t key = self.numbering.add(<uint32_t> SPACE_KEY, between.subject.key)
+        cdef Range* range_ = <Range*> self.ranges.extend(sizeof(Range))
+        range_.at_least = between.at_least
+        range_.below = between.below
+        range_.key = key
+        range_.negated = between.negated
+        return <uint32_t> (self.ranges.bytes // sizeof(Range)) - 1
 
     cdef int _end_row(self) except -1:
         """Add the row: includes of few values first, because they rule out most rows at once."""
@@ -239,11 +276,14 @@ cdef class Rows:
         terms = <uint32_t*> self.terms.extend(self.part_count * sizeof(uint32_t))
         for place in range(self.part_count):
             terms[place] = self.parts[place].predicate
-        (<uint32_t*> self.term_ends.extend(sizeof(uint32_t)))[0] = \
-            <uint32_t> (self.terms.bytes // sizeof(uint32_t))
-        (<uint32_t*> self.range_ends.extend(sizeof(uint32_t)))[0] = \
-            <uint32_t> (self.ranges.bytes // sizeof(Range))
+        _append(self.term_ends, <uint32_t> (self.terms.bytes // sizeof(uint32_t)))
+        _append(self.check_ends, <uint32_t> (self.checks.bytes // sizeof(uint32_t)))
         return 0
+
+
+cdef inline int _append(Vector numbers, uint32_t number) except -1:
+    (<uint32_t*> numbers.extend(sizeof(uint32_t)))[0] = number
+    return 0
 
 
 cdef inline bint _several(uint32_t space) noexcept nogil:

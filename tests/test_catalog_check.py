@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adcore.catalog import Catalog
-from adcore.limits import LABELS_MAX, LINE_ITEMS_MAX
+from adcore.limits import CHECKS_MAX, LABELS_MAX, LINE_ITEMS_MAX
 from server.catalog import check, file, rules, shape
 from server.catalog.fault import Fault, Steps
 from server.errors import CatalogError
@@ -130,7 +130,7 @@ SHAPE = [
 
 LABELS = [f"label-{n}" for n in range(LABELS_MAX)]
 SITE = {"dimension": "site", "include": [10, "10"]}
-ANY = {"any": [{"key": f"k{n}", "include": ["x"]} for n in range(17)]}
+ANY = {"any": [{"key": f"k{n}", "include": ["x"]} for n in range(CHECKS_MAX)]}
 OTHER_ADS = [{"creative_id": 50}, {"creative_id": 52}]
 
 FIT = [
@@ -172,7 +172,7 @@ FIT = [
     (TARGETING, {**SITE, "all": []}, None, "needs exactly one of"),
     (TARGETING, {"all": [], "include": []}, f"{TARGETING}.include", "needs a dimension or a key"),
     (TARGETING, {"any": [{"key": "k"}]}, f"{TARGETING}.any[0]", "include, exclude or a range"),
-    (TARGETING, ANY, None, "conjunctions"),
+    (TARGETING, {"all": [ANY, {"key": "k", "below": 5}]}, None, "4097 tests; at most 4096"),
     (TARGETING, {"dimension": "site", "include": ["ten"]}, f"{TARGETING}.include[0]", "not an id"),
     (TARGETING, {"not": {"key": "k", "at_least": 5, "below": 5}}, f"{TARGETING}.not", "range"),
     # URLs and markup

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 import adcore
 from adcore import tables
 from adcore.catalog import Catalog, Expression
-from adcore.expression import normalise
+from adcore.normalising import normalise
 from adcore.reasons import LOSS_CODES, Explanation, Reason
 from adcore.request import Placement, Request
 from tests import worlds
@@ -37,7 +37,7 @@ def closed(catalog: Catalog, line: int, now_s: int) -> Reason | None:
     if in_daypart(booked, now_s):
         return None
     # What can never be met has no row, and so no hour: its targeting is the reason at any time.
-    return Reason.DAYPART if normalise(booked.targeting) else Reason.TARGETING
+    return Reason.DAYPART if normalise(booked.targeting).conjunctions else Reason.TARGETING
 
 
 def refused(oracle: Oracle, line: int, request: Request, placement: Placement) -> Reason | None:
@@ -204,7 +204,7 @@ def test_an_index_that_missed_a_line_is_survived() -> None:
     content = bytearray(adcore.compile(catalog_of(item(1, targeting=only_a))).buffer)
     start, size = SECTION.unpack_from(content, HEADER.size + tables.POSTINGS * SECTION.size)
     assert size
-    content[start + 8 : start + 12] = bytes(4)  # its list has no rows any more
+    content[start + 4 : start + 8] = bytes(4)  # its list has no rows any more
     index = adcore.Index.attach(bytes(content))
     request = Request([Placement("top")], os="a")
     assert index.select(request, index.live(NOW_S), 1) == [[]]
@@ -256,7 +256,7 @@ def test_a_select_counts_what_became_of_the_rows_it_looked_at() -> None:
         world = worlds.world(rng)
         catalog = replace(world.catalog, line_items=tuple(lines))
         index = adcore.compile(catalog)
-        rows = {verdict for verdict in range(len(lines)) if normalise(lines[verdict].targeting)}
+        rows = {n for n, line in enumerate(lines) if normalise(line.targeting).conjunctions}
         live = index.live(rng.choice(worlds.MOMENTS))
         for request in (worlds.request(rng) for _ in range(10)):
             request.placements = [Placement("slot", count=20, ad_types=[1])]

@@ -197,19 +197,24 @@ HUGE = 2**32 - 1
     ("section", "offset", "kind", "value"),
     [
         (tables.LINES, 8, I64, -1), (tables.LINES, 8, I64, tables.ECPM_MICROS_MAX + 1),
-        (tables.LINES, 16, I64, -1), (tables.LINES, 28, U32, 0), (tables.LINES, 28, U32, HUGE),
-        (tables.LINES, 32, U32, HUGE), (tables.LINES, 36, U32, HUGE), (tables.LINES, 36, U32, 5),
-        (tables.LINES, 40, U32, HUGE), (tables.LINES, 44, U32, 0),
-        (tables.LINES, 44, U32, ADS_MAX + 1),
-        (tables.LINES, 48, U32, HUGE), (tables.LINES, 52, U32, LABELS_MAX + 1),
-        (tables.SERVICES, 16, U32, HUGE), (tables.GROUPS, 0, U32, HUGE),
-        (tables.GROUPS, 4, U32, HUGE),
-        (tables.ROW_RANKS, 0, U32, 3), (tables.ROW_RANKS, 0, U32, HUGE), (tables.ADS, 16, U32, 0),
-        (tables.LABELS, 0, U32, HUGE), (tables.POSTINGS, 12, U32, HUGE),
+        (tables.LINES, 16, I64, -1), (tables.LINES, 24, U32, HUGE), (tables.LINES, 28, U32, HUGE),
+        (tables.LINES, 28, U32, 5), (tables.LINES, 32, U32, HUGE), (tables.LINES, 36, U32, HUGE),
+        (tables.DEALS, 16, U32, HUGE), (tables.DEALS, 24, U32, 0), (tables.DEALS, 24, U32, HUGE),
+        (tables.DEALS, 28, U32, 0), (tables.DEALS, 28, U32, ADS_MAX + 1),
+        (tables.DEALS, 32, U32, HUGE), (tables.DEALS, 36, U32, LABELS_MAX + 1),
+        (tables.GROUPS, 0, U32, HUGE), (tables.GROUPS, 4, U32, HUGE),
+        (tables.TIERS, 0, U32, HUGE), (tables.TIERS, 4, U32, 2),
+        (tables.ROW_RANKS, 0, U32, 3), (tables.ROW_RANKS, 0, U32, HUGE), (tables.ADS, 0, U32, HUGE),
+        (tables.ADS, 4, U32, 0), (tables.LABELS, 0, U32, HUGE), (tables.POSTINGS, 8, U32, HUGE),
         (tables.POSTING_ROWS, 0, U32, HUGE), (tables.FEATURES, 0, U32, HUGE),
         (tables.FEATURES, 4, U32, 257), (tables.FEATURES, 8, U32, HUGE),
-        (tables.FEATURES, 12, U32, 600),
-        (tables.RANGE_FIRSTS, 0, U32, HUGE), (tables.RANGES, 20, U32, 2), (tables.ZONES, 0, U32, 0),
+        (tables.FEATURES, 12, U32, 600), (tables.TERM_FIRSTS, 0, U32, HUGE),
+        (tables.TERMS, 0, U32, HUGE), (tables.PREDICATES, 4, U32, HUGE),
+        (tables.PREDICATES, 4, U32, 0), (tables.PREDICATE_BYTES, 0, U32, HUGE),
+        (tables.CHECKED, 0, I64, -1), (tables.CHECKED_ROWS, 0, U32, HUGE),
+        (tables.CHECK_FIRSTS, 0, U32, HUGE), (tables.CHECKS, 0, U32, HUGE),
+        (tables.CHECKS, 0, U32, HUGE >> 2), (tables.CHECKS, 0, U32, HUGE >> 1),
+        (tables.RANGES, 20, U32, 2), (tables.ZONES, 0, U32, 0),
     ],
 )  # fmt: skip
 def test_a_number_out_of_bounds_is_refused(
@@ -222,8 +227,8 @@ def test_a_number_out_of_bounds_is_refused(
 def postings(buffer: Buffer, *, bitmap: bool) -> tuple[int, tuple[int, ...]]:
     """Return the place and the fields of the first list of several rows, or of the first bitmap."""
     start, size = buffer.sections()[tables.POSTINGS]
-    for place in range(start, start + size, 24):
-        fields = struct.unpack_from("<QIIII", buffer.content, place)
+    for place in range(start, start + size, 16):
+        fields = struct.unpack_from("<4I", buffer.content, place)
         if (fields[3] != 0) == bitmap and fields[1] > 1:
             return place, fields
     raise AssertionError("no such posting")
@@ -231,14 +236,14 @@ def postings(buffer: Buffer, *, bitmap: bool) -> tuple[int, tuple[int, ...]]:
 
 def test_a_posting_out_of_bounds_or_order_is_refused(buffer: Buffer) -> None:
     place, (row_first, row_count, *_) = postings(buffer, bitmap=False)
-    refuse(buffer.changed(place, struct.pack("<Q", 2**40)))
-    refuse(buffer.changed(place + 8, struct.pack(U32, HUGE)))
+    refuse(buffer.changed(place, struct.pack(U32, HUGE)))
+    refuse(buffer.changed(place + 4, struct.pack(U32, HUGE)))
     rows = buffer.sections()[tables.POSTING_ROWS][0] + 4 * row_first
     listed = struct.unpack_from(f"<{row_count}I", buffer.content, rows)
     refuse(buffer.changed(rows, struct.pack(f"<{row_count}I", *reversed(listed))))
     refuse(buffer.changed(rows, struct.pack("<2I", listed[0], listed[0])))
     place, _ = postings(buffer, bitmap=True)
-    refuse(buffer.changed(place + 16, struct.pack(U32, HUGE)))
+    refuse(buffer.changed(place + 12, struct.pack(U32, HUGE)))
 
 
 def test_a_value_table_without_a_free_slot_is_refused(buffer: Buffer) -> None:

@@ -195,7 +195,9 @@ def daypart(rng: Random) -> Daypart:
 
 
 def expression(rng: Random, depth: int) -> Expression:
-    """Shallow and narrow enough that sixteen conjunctions always do."""
+    """Now and then wider than sixteen conjunctions can say."""
+    if rng.random() < 0.04:
+        return wide_expression(rng)
     if depth == 0 or rng.random() < 0.3:
         return leaf(rng)
     parts = tuple(expression(rng, depth - 1) for _ in range(rng.choice((0, 1, 2, 2, 3))))
@@ -205,6 +207,11 @@ def expression(rng: Random, depth: int) -> Expression:
         case 1:
             return Expression(any=parts[:2])
     return Expression(all=parts[:2] if depth > 2 else parts)
+
+
+def wide_expression(rng: Random) -> Expression:
+    ors = (Expression(any=tuple(leaf(rng) for _ in range(3))) for _ in range(rng.randint(3, 5)))
+    return Expression(all=tuple(ors))
 
 
 def leaf(rng: Random) -> Expression:

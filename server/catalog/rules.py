@@ -17,8 +17,9 @@ from adcore.catalog import (
     Native,
     Zone,
 )
-from adcore.expression import ExpressionError, normalise
+from adcore.expression import ExpressionError
 from adcore.limits import LABELS_MAX, LINE_ITEMS_MAX
+from adcore.normalising import normalise
 from adcore.zones import zone_names
 from server.catalog.fault import Fault, Steps, shown
 from server.catalog.records import KINDS, Entry, Records, number_field
@@ -152,7 +153,7 @@ class Rules:
     def _targeting(self, expression: Expression) -> Iterator[Fault]:
         steps = ("targeting",)
         try:
-            if not normalise(expression):
+            if not normalise(expression).conjunctions:
                 yield Fault(steps, "no request can match this: nothing serves", "warning")
         except ExpressionError:
             yield from _expression_faults(expression, steps)
