@@ -10,6 +10,7 @@ from adcore.catalog import Catalog
 from adcore.index import Index, Win
 from adcore.layout import compile
 from adcore.live import Live
+from adcore.plan import Plan
 from adcore.request import Placement, Request
 
-__all__ = ["Catalog", "Index", "Live", "Placement", "Request", "Win", "compile"]
+__all__ = ["Catalog", "Index", "Live", "Placement", "Plan", "Request", "Win", "compile"]

@@ -8,7 +8,7 @@ from cpython.datetime cimport (
     PyDateTime_Check, datetime, datetime_day, datetime_hour, datetime_microsecond, datetime_minute,
     datetime_month, datetime_second, datetime_tzinfo, datetime_year, import_datetime,
 )
-from libc.stdint cimport int64_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from adcore.limits cimport ADS_MAX, LABELS_MAX, PRIORITY_MAX, ROWS_MAX, WEIGHT_MAX
 from adcore.tables cimport ECPM_MAX, PPM_CPM, Ad, Creative, Deal
@@ -111,6 +111,7 @@ cdef class Booking:
         booked.line.group = 0
         booked.line.ad_first = <uint32_t> (self.ads.bytes // sizeof(Ad))
         deal.ppm = price.ppm
+        deal.by_event = type(item.rate) is Cpc or type(item.rate) is Cpa
         deal.weight = _weight(item, item.weight)
         deal.ad_count = self._ads(item)
         self._labels(item, campaign, &deal)
@@ -162,7 +163,7 @@ cdef class Booking:
                 f" at most {LABELS_MAX} are allowed",
                 item.id,
             )
-        deal.label_count = <uint32_t> len(labels)
+        deal.label_count = <uint16_t> len(labels)
         first = self.label_firsts.get(labels)
         if first is None:
             first = self.labels.bytes // sizeof(uint32_t)

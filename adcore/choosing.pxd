@@ -7,7 +7,8 @@ from adcore.limits cimport (
 )
 from adcore.interning cimport Batch
 from adcore.matching cimport Matcher
-from adcore.tables cimport Line, Tables
+from adcore.plan cimport Standing
+from adcore.tables cimport Line, Tables, Tier, _deal
 
 # What a select counts of the rows in the blocks that it looked at; the others came after its last
 # winner. Of a line item's several rows only the first that matches is counted.
@@ -16,12 +17,16 @@ cdef enum:
     SEEN_LIVE = 1
     SEEN_MATCHING = 2   # of the live ones, by columns
     SEEN_CHECK = 3      # of the matching ones: a check failed
-    SEEN_FLOOR = 4
-    SEEN_LABEL = 5
-    SEEN_CREATIVE = 6
-    SEEN_WON = 7
-    SEEN_COUNT = 8
-    OUTCOME_COUNT = 7   # index.OUTCOMES: what they come to
+    SEEN_THROTTLED = 4
+    SEEN_FLOOR = 5
+    SEEN_LABEL = 6
+    SEEN_CREATIVE = 7
+    SEEN_WON = 8
+    SEEN_COUNT = 9
+    OUTCOME_COUNT = 8   # index.OUTCOMES: what they come to
+
+cdef enum:
+    NO_WINNER = 0xFFFFFFFF
 
 cdef struct Number:
     uint32_t key
@@ -63,11 +68,34 @@ cdef struct Choice:
     uint64_t candidate_weight
     uint32_t winner_first       # of this placement
     uint32_t pending            # the winner whose price waits for the next best line, or NO_WINNER
-    uint32_t group              # the open group, or NO_GROUP
+    const Standing* standing
+    uint32_t* held              # ranks that wait by score; see rescoring.pyx
+    uint32_t held_count
+    const Tier* held_tier       # the priority that rows are arriving of
+    const Tier* tier            # of the open group; NULL: none is open
+    int64_t key                 # of the open group, among those of its priority
+    uint32_t group_row_end      # of the open group, if rows arrive in the order of groups
     uint32_t rank               # the last rank that was settled, so that its other rows are skipped
     uint32_t row_skip           # rows before this one can't win any more
     int64_t seen[SEEN_COUNT]    # of the request
 
+cdef inline int64_t _ecpm(const Choice* choice, uint32_t rank) noexcept nogil:
+    if choice.standing.ecpms != NULL:
+        return choice.standing.ecpms[rank]
+    return choice.tables.lines[rank].ecpm_micros
+
+cdef inline uint32_t _ppm(const Choice* choice, uint32_t rank) noexcept nogil:
+    if choice.standing.ppms != NULL:
+        return choice.standing.ppms[rank]
+    return _deal(choice.tables, &choice.tables.lines[rank]).ppm
+
+cdef inline int64_t _key(const Choice* choice, uint32_t rank) noexcept nogil:
+    """What lines of one priority are equals by: the higher goes first."""
+    if choice.standing.scores != NULL:
+        return choice.standing.scores[rank]
+    return -<int64_t> choice.tables.lines[rank].group
+
+cdef bint _throttled(const Choice* choice, uint32_t rank) noexcept nogil
 cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil
 cdef void _fill(Choice* choice) noexcept nogil
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil

@@ -11,45 +11,27 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
 from adcore.checking cimport _checks_hold
+from adcore.drawing cimport _scale, _splitmix64
 from adcore.matching cimport MATCH_WORDS_MAX, SMALL_BLOCKS, _match
+from adcore.plan cimport PPM
+from adcore.pricing cimport _price, _price_pending, _price_pending_against
+from adcore.rescoring cimport _pop, _push
 from adcore.tables cimport (
     BLOCK_ROWS, BLOCK_WORDS, CHECKED_ROWS, Ad, Creative, Deal, Line, Tier, _deal, _tier,
 )
 
 cdef extern from *:
-    """
-    #include <stdint.h>
-    __extension__ typedef unsigned __int128 adcore_uint128;
-
-    static inline uint64_t adcore_scale(uint64_t hashed, uint64_t total) {
-        return (uint64_t)(((adcore_uint128)hashed * total) >> 64);
-    }
-    static inline uint64_t adcore_convert(uint64_t ecpm_micros, uint32_t ppm) {
-        return (uint64_t)(((adcore_uint128)ecpm_micros * 1000 + ppm - 1) / ppm);
-    }
-    """
-    uint64_t _scale "adcore_scale"(uint64_t hashed, uint64_t total) noexcept nogil
-    # A clear eCPM in the unit of the rate, rounded up.
-    uint64_t _convert "adcore_convert"(uint64_t ecpm_micros, uint32_t ppm) noexcept nogil
     int _lowest_bit "__builtin_ctzll"(unsigned long long bits) noexcept nogil
     int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
 
 cdef enum:
-    NO_GROUP = 0xFFFFFFFF
     NO_RANK = 0xFFFFFFFF
-    NO_WINNER = 0xFFFFFFFF
     PURPOSE_LINE = 0
     PURPOSE_AD = 1
+    PURPOSE_RATE = 2
 
 
 # -- draws -----------------------------------------------------------------------------------------
-
-
-cdef inline uint64_t _splitmix64(uint64_t state) noexcept nogil:
-    state += <uint64_t> 0x9E3779B97F4A7C15
-    state = (state ^ (state >> 30)) * <uint64_t> 0xBF58476D1CE4E5B9
-    state = (state ^ (state >> 27)) * <uint64_t> 0x94D049BB133111EB
-    return state ^ (state >> 31)
 
 
 cdef inline uint64_t _draw(const Choice* choice, uint32_t purpose, uint64_t total) noexcept nogil:
@@ -57,6 +39,15 @@ cdef inline uint64_t _draw(const Choice* choice, uint32_t purpose, uint64_t tota
     cdef uint64_t hashed = _splitmix64(choice.context.draw ^ choice.context.placement)
     hashed = _splitmix64(hashed ^ (choice.winner_count - choice.winner_first))
     return _scale(_splitmix64(hashed ^ purpose), total)
+
+
+cdef bint _throttled(const Choice* choice, uint32_t rank) noexcept nogil:
+    """Whether a line sits this request out: the same in all of its placements."""
+    cdef uint64_t hashed
+    if choice.standing.rates == NULL or choice.standing.rates[rank] >= <uint32_t> PPM:
+        return False
+    hashed = _splitmix64(choice.context.draw ^ choice.tables.lines[rank].line_item_id)
+    return _scale(_splitmix64(hashed ^ PURPOSE_RATE), PPM) >= choice.standing.rates[rank]
 
 
 # -- what a line must have -------------------------------------------------------------------------
@@ -109,24 +100,6 @@ cdef inline bint _conflicts(const Choice* choice, const Line* line) noexcept nog
         if choice.labels_taken[choice.tables.labels[place]]:
             return True
     return False
-
-
-# -- prices ----------------------------------------------------------------------------------------
-
-
-cdef inline void _price(Choice* choice, uint32_t winner, int64_t ecpm_micros) noexcept nogil:
-    """Set the clear price from what the line next in the running makes it: never above its own."""
-    cdef const Line* line = &choice.tables.lines[choice.winners[winner].rank]
-    cdef int64_t clear = min(max(ecpm_micros, choice.context.floor_micros), line.ecpm_micros)
-    cdef uint32_t ppm = _deal(choice.tables, line).ppm
-    cdef int64_t price = <int64_t> _convert(<uint64_t> clear, ppm)
-    choice.winners[winner].clear_price_micros = min(price, line.price_micros)
-
-
-cdef inline void _price_pending(Choice* choice, int64_t ecpm_micros) noexcept nogil:
-    if choice.pending != NO_WINNER:
-        _price(choice, choice.pending, ecpm_micros)
-        choice.pending = NO_WINNER
 
 
 # -- groups ----------------------------------------------------------------------------------------
@@ -184,10 +157,10 @@ cdef void _take(Choice* choice) noexcept nogil:
         choice.labels_taken[choice.tables.labels[label]] = True
     _keep_running(choice, rank)
     if not choice.tables.header.second_price or _tier(choice.tables, line).lottery \
-            or not deal.ppm:
+            or not _ppm(choice, rank):
         return
     if choice.candidate_count:
-        _price(choice, winner, line.ecpm_micros)  # an equal is still in the running
+        _price(choice, winner, _ecpm(choice, rank))  # an equal is still in the running
     else:
         choice.pending = winner
 
@@ -201,15 +174,54 @@ cdef inline bint _close(Choice* choice) noexcept nogil:
     return _settled(choice)
 
 
-cdef inline const Tier* _tier_of(const Choice* choice, uint32_t group) noexcept nogil:
-    return &choice.tables.tiers[choice.tables.groups[group].tier]
+cdef bint _turn(Choice* choice, uint32_t rank) noexcept nogil:
+    """Close the open group if the line is of another one; true: the placement is settled."""
+    cdef const Line* line = &choice.tables.lines[rank]
+    cdef const Tier* tier = _tier(choice.tables, line)
+    cdef int64_t key = _key(choice, rank)
+    if choice.tier == tier and choice.key == key:
+        return False
+    if _close(choice):
+        return True
+    if choice.tier != NULL and choice.tier != tier:
+        # Nobody was left to outbid in the last priority: the floor is the price.
+        _price_pending(choice, choice.context.floor_micros)
+        if _full(choice):
+            return True
+    choice.tier = tier
+    choice.key = key
+    choice.group_row_end = choice.tables.groups[line.group].row_end
+    return False
+
+
+cdef bint _consider(Choice* choice, uint32_t rank) noexcept nogil:
+    """Take the line that is next by rank, or by score; true: the placement is settled."""
+    cdef const Line* line = &choice.tables.lines[rank]
+    if _turn(choice, rank):
+        return True
+    if _ecpm(choice, rank) < choice.context.floor_micros:
+        choice.seen[SEEN_FLOOR] += 1
+        if choice.standing.scores == NULL and not choice.tier.lottery:
+            # Everything that follows in this priority is below the floor as well.
+            choice.row_skip = choice.tier.row_end
+            return _full(choice)
+        return False
+    if _conflicts(choice, line):
+        choice.seen[SEEN_LABEL] += 1
+        return False
+    if not _servable(choice, line):
+        choice.seen[SEEN_CREATIVE] += 1
+        return False
+    _price_pending_against(choice, rank)
+    choice.candidates[choice.candidate_count] = rank
+    choice.candidate_count += 1
+    choice.candidate_weight += _deal(choice.tables, line).weight
+    return _full(choice)
 
 
 cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
     """Take a matching row into account; true: the placement is settled."""
     cdef uint32_t rank = choice.tables.row_ranks[row]
-    cdef const Line* line = &choice.tables.lines[rank]
-    cdef const Tier* tier = _tier(choice.tables, line)
     if rank == choice.rank:
         choice.seen[SEEN_ROWS] -= 1
         choice.seen[SEEN_LIVE] -= 1
@@ -222,43 +234,60 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
         choice.seen[SEEN_CHECK] += 1
         return False
     choice.rank = rank
-    if line.group != choice.group:
-        if _close(choice):
+    if _throttled(choice, rank):
+        choice.seen[SEEN_THROTTLED] += 1
+        return False
+    if choice.standing.scores == NULL:
+        return _consider(choice, rank)
+    return _hold(choice, rank)
+
+
+# -- by score --------------------------------------------------------------------------------------
+
+
+cdef bint _hold(Choice* choice, uint32_t rank) noexcept nogil:
+    """Let a line wait until nobody can come who outbids it; true: the placement is settled."""
+    cdef const Tier* tier = _tier(choice.tables, &choice.tables.lines[rank])
+    if choice.held_tier != NULL and choice.held_tier != tier and _end_tier(choice):
+        return True
+    choice.held_tier = tier
+    _push(choice, rank)
+    return False
+
+
+cdef bint _release(Choice* choice, int64_t bound) noexcept nogil:
+    """Consider who is above the bound, best first; true: the placement is settled."""
+    while choice.held_count and choice.standing.scores[choice.held[0]] > bound:
+        if _consider(choice, _pop(choice)):
             return True
-        if choice.group != NO_GROUP \
-                and _tier_of(choice, choice.group) != tier:
-            # Nobody was left to outbid in the last priority: the floor is the price.
-            _price_pending(choice, choice.context.floor_micros)
-            if _full(choice):
-                return True
-        choice.group = line.group
-    if line.ecpm_micros < choice.context.floor_micros:
-        choice.seen[SEEN_FLOOR] += 1
-        if not tier.lottery:
-            # Everything that follows in this priority is below the floor as well.
-            choice.row_skip = tier.row_end
-            return _full(choice)
-        return False
-    if _conflicts(choice, line):
-        choice.seen[SEEN_LABEL] += 1
-        return False
-    if not _servable(choice, line):
-        choice.seen[SEEN_CREATIVE] += 1
-        return False
-    _price_pending(choice, line.ecpm_micros + 1)
-    choice.candidates[choice.candidate_count] = rank
-    choice.candidate_count += 1
-    choice.candidate_weight += _deal(choice.tables, line).weight
+    # All equals of the last one were above the bound as well.
+    return _close(choice)
+
+
+cdef bint _end_tier(Choice* choice) noexcept nogil:
+    """All rows of a priority have arrived; true: the placement is settled."""
+    if _release(choice, -1):
+        return True
+    _price_pending(choice, choice.context.floor_micros)
     return _full(choice)
 
 
-cdef inline bint _passed(Choice* choice, uint32_t row) noexcept nogil:
+# -- block by block --------------------------------------------------------------------------------
+
+
+cdef bint _passed(Choice* choice, uint32_t row) noexcept nogil:
     """Close what ends before `row`; true: the placement is settled."""
-    if choice.group == NO_GROUP:
+    if choice.standing.scores != NULL:
+        if choice.held_tier == NULL:
+            return False
+        if row >= choice.held_tier.row_end:
+            return _end_tier(choice)
+        return _release(choice, choice.standing.bounds[row // BLOCK_ROWS])
+    if choice.tier == NULL:
         return False
-    if row >= choice.tables.groups[choice.group].row_end and _close(choice):
+    if row >= choice.group_row_end and _close(choice):
         return True
-    return row >= _tier_of(choice, choice.group).row_end and _full(choice)
+    return row >= choice.tier.row_end and _full(choice)
 
 
 cdef inline void _count_seen(
@@ -278,14 +307,15 @@ cdef inline void _count_seen(
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:
     """What became of the rows looked at, in the order of `index.OUTCOMES`; they add up to all."""
     cdef int64_t refused = seen[SEEN_CHECK] + seen[SEEN_FLOOR] + seen[SEEN_LABEL] \
-        + seen[SEEN_CREATIVE]
+        + seen[SEEN_CREATIVE] + seen[SEEN_THROTTLED]
     outcomes[0] = seen[SEEN_WON]
     outcomes[1] = seen[SEEN_ROWS] - seen[SEEN_LIVE]
     outcomes[2] = seen[SEEN_LIVE] - seen[SEEN_MATCHING] + seen[SEEN_CHECK]
-    outcomes[3] = seen[SEEN_FLOOR]
-    outcomes[4] = seen[SEEN_LABEL]
-    outcomes[5] = seen[SEEN_CREATIVE]
-    outcomes[6] = seen[SEEN_MATCHING] - refused - seen[SEEN_WON]
+    outcomes[3] = seen[SEEN_THROTTLED]
+    outcomes[4] = seen[SEEN_FLOOR]
+    outcomes[5] = seen[SEEN_LABEL]
+    outcomes[6] = seen[SEEN_CREATIVE]
+    outcomes[7] = seen[SEEN_MATCHING] - refused - seen[SEEN_WON]
 
 
 cdef void _fill(Choice* choice) noexcept nogil:
@@ -300,7 +330,9 @@ cdef void _fill(Choice* choice) noexcept nogil:
     choice.candidate_weight = 0
     choice.pending = NO_WINNER
     choice.winner_first = choice.winner_count
-    choice.group = NO_GROUP
+    choice.tier = NULL
+    choice.held_tier = NULL
+    choice.held_count = 0
     choice.rank = NO_RANK
     choice.row_skip = 0
     while word < row_words:
@@ -319,7 +351,10 @@ cdef void _fill(Choice* choice) noexcept nogil:
                 bits &= bits - 1
         word = max(word + words, choice.row_skip // BLOCK_ROWS * BLOCK_WORDS)
         if _passed(choice, word * 64):
-            break
+            _price_pending(choice, choice.context.floor_micros)
+            return
+    if choice.held_count and _release(choice, -1):
+        return
     _close(choice)
     _price_pending(choice, choice.context.floor_micros)
 

@@ -9,14 +9,16 @@ cpdef enum:
     WON = 0
     PAUSED = 1
     FLIGHT = 2
-    DAYPART = 3
-    TARGETING = 4
-    CREATIVE = 5
-    FLOOR = 6
-    LABEL = 7
-    OUTRANKED = 8
-    DRAW = 9
-    REASON_COUNT = 10
+    STOPPED = 3
+    DAYPART = 4
+    TARGETING = 5
+    THROTTLED = 6
+    CREATIVE = 7
+    FLOOR = 8
+    LABEL = 9
+    OUTRANKED = 10
+    DRAW = 11
+    REASON_COUNT = 12
 
 cdef enum:
     NO_DETAIL = 0xFFFFFFFF

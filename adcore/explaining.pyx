@@ -7,8 +7,9 @@ who ask, not for each request.
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from adcore.checking cimport _failing_space, _mark, _unmark
-from adcore.choosing cimport Choice, _servable
-from adcore.tables cimport LINES, Deal, Line, _deal
+from adcore.choosing cimport Choice, _ecpm, _key, _servable, _throttled
+from adcore.plan cimport _stopped
+from adcore.tables cimport LINES, Deal, Line, Tier, _deal, _tier
 
 
 cdef void _judge(
@@ -25,11 +26,16 @@ cdef void _judge(
         reasons[rank] = _closed(_deal(choice.tables, &choice.tables.lines[rank]), now_s)
         if reasons[rank]:
             continue
+        if _stopped(choice.standing, rank):
+            reasons[rank] = STOPPED
+            continue
         # A line whose rows are not live although its flight is on: it is not its hour.
         if row_first < row and not live[row_first >> 6] >> (row_first & 63) & 1:
             reasons[rank] = DAYPART
         elif not _targeted(choice, row_first, row, &details[rank]):
             reasons[rank] = TARGETING
+        elif _throttled(choice, rank):
+            reasons[rank] = THROTTLED
         else:
             reasons[rank] = _lost(choice, rank, &details[rank])
     _unmark(choice)
@@ -63,28 +69,36 @@ cdef uint8_t _lost(const Choice* choice, uint32_t rank, uint32_t* by) noexcept n
     """Why a line whose targeting is met did not win; `by` is the rank of who did."""
     cdef const Line* line = &choice.tables.lines[rank]
     cdef uint32_t winner, last = choice.winner_count - 1
-    cdef uint32_t last_group
     cdef bint full
     for winner in range(choice.winner_first, choice.winner_count):
         if choice.winners[winner].rank == rank:
             return WON
     if not _servable(choice, line):
         return CREATIVE
-    if line.ecpm_micros < choice.context.floor_micros:
+    if _ecpm(choice, rank) < choice.context.floor_micros:
         return FLOOR
     full = choice.winner_count - choice.winner_first == choice.context.wanted
-    last_group = choice.tables.lines[choice.winners[last].rank].group if full else 0
-    if full and line.group > last_group:
+    if full and _before(choice, choice.winners[last].rank, rank):
         by[0] = choice.winners[last].rank
         return OUTRANKED
     # The last winner's labels kept nobody out: with it the placement was full.
-    for winner in range(last if full and line.group == last_group else choice.winner_count):
+    if not full or _before(choice, rank, choice.winners[last].rank):
+        last = choice.winner_count
+    for winner in range(last):
         if _share_label(choice, line, &choice.tables.lines[choice.winners[winner].rank]):
             by[0] = choice.winners[winner].rank
             return LABEL
     if choice.winner_count:  # a sound index has somebody who won instead
-        by[0] = choice.winners[last].rank
+        by[0] = choice.winners[choice.winner_count - 1].rank
     return DRAW
+
+
+cdef bint _before(const Choice* choice, uint32_t one, uint32_t other) noexcept nogil:
+    """Whether a line had its turn before another one: equals have it together."""
+    cdef const Tier* tier = _tier(choice.tables, &choice.tables.lines[one])
+    cdef const Tier* other_tier = _tier(choice.tables, &choice.tables.lines[other])
+    return tier < other_tier or (
+        tier == other_tier and _key(choice, one) > _key(choice, other))
 
 
 cdef bint _share_label(const Choice* choice, const Line* line, const Line* other) noexcept nogil:

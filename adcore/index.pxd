@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 from adcore.choosing cimport Choice, Winner
 from adcore.live cimport Live
+from adcore.plan cimport Directory
 from adcore.request cimport Request
 from adcore.tables cimport Tables
 
@@ -19,6 +20,7 @@ cdef class Index:
     cdef Tables tables
     cdef Choice* choice
     cdef bint busy
+    cdef Directory directory    # made when first asked for
     # How much of the context is the request's own, and stays from one placement to the next.
     cdef uint32_t shared_features, shared_numbers, shared_key_values
 
@@ -27,6 +29,7 @@ cdef class Index:
     cdef int _allocate(self) except -1
     cdef int _explain(
         self, Request request, Live live, uint64_t draw, list reasons, list details) except -1
+    cdef Directory _known(self)
     cdef str _dimension(self, uint32_t space)
     cdef list _placements(self, Request request, Live live)
     cdef int _begin(self, Request request) except -1

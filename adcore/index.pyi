@@ -1,9 +1,11 @@
 from array import array
+from collections.abc import Sequence
 from typing import final
 
 from typing_extensions import Buffer
 
 from adcore.live import Live
+from adcore.plan import Plan
 from adcore.reasons import Explanation, Verdict
 from adcore.request import Request
 
@@ -52,11 +54,27 @@ class Index:
     def seen(self) -> dict[str, int]:
         """What became of the rows that the last `select` looked at.
 
-        `won`, `not_live`, `targeting`, `floor`, `label`, `creative`, `outranked`: what the last one
-        left out met its targeting, and others won. Rows after the last winner are not looked at.
+        `won`, `not_live`, `targeting`, `throttled`, `floor`, `label`, `creative`, `outranked`: what
+        the last one left out met its targeting, and others won. Rows after the last winner are not
+        looked at.
         """
-    def live(self, now_s: int) -> Live:
-        """Work out which rows may serve at this second."""
+    def live(self, now_s: int, plan: Plan | None = None) -> Live:
+        """Work out which rows may serve at this second; without a plan all stand as booked."""
+    def plan(
+        self,
+        line_items: Sequence[int] = (),
+        *,
+        rates_ppm: Sequence[int] | None = None,
+        multipliers_ppm: Sequence[int] | None = None,
+        probabilities_ppm: Sequence[int] | None = None,
+    ) -> Plan:
+        """Say how line items stand, by id; those not named stand as booked.
+
+        `rates_ppm`: the share of requests that a line item takes part in, 0 to 10^6; 0 stops it.
+        `multipliers_ppm`: what its eCPM is raised or lowered to in the ranking, 0 to
+        MULTIPLIER_PPM_MAX. `probabilities_ppm`: of a click or conversion, 0 to 10^6, in place of
+        the booked one; of other rates it is left out of account. ValueError with the place.
+        """
     def matching(self, request: Request, live: Live) -> list[array[int]]:
         """For each placement the lines whose targeting the request meets, in rank order.
 

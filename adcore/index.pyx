@@ -8,11 +8,12 @@ from libc.string cimport memset
 
 from adcore.checking cimport _mark, _unmark
 from adcore.choosing cimport (
-    OUTCOME_COUNT, Choice, Context, Winner, _fill, _forget_labels, _outcomes,
+    OUTCOME_COUNT, Choice, Context, Winner, _ecpm, _fill, _forget_labels, _outcomes,
 )
 from adcore.limits cimport PLACEMENTS_MAX, REQUEST_FEATURES_MAX
 from adcore.live cimport Live, live_at
 from adcore.matching cimport Cursor, _plan
+from adcore.plan cimport NO_RANK, Directory, Plan, directory_of, plan_of
 from adcore.reading cimport read_placement, read_request
 from adcore.request cimport Placement, Request
 from adcore.explaining cimport NO_DETAIL, TARGETING, _judge
@@ -31,7 +32,7 @@ from adcore.reasons import Explanation, Reason, Verdict
 from adcore.zones import zone_names
 
 # What `_outcomes` counts, in its order.
-OUTCOMES = ("won", "not_live", "targeting", "floor", "label", "creative", "outranked")
+OUTCOMES = ("won", "not_live", "targeting", "throttled", "floor", "label", "creative", "outranked")
 
 # By space, as tables.pxd numbers them.
 cdef list DIMENSIONS = sorted(
@@ -109,6 +110,7 @@ cdef class Index:
             PyMem_Free(self.choice.candidates)
             PyMem_Free(self.choice.matcher.cursors)
             PyMem_Free(self.choice.asked)
+            PyMem_Free(self.choice.held)
             PyMem_Free(self.choice)
         PyBuffer_Release(&self.view)
 
@@ -142,8 +144,28 @@ cdef class Index:
         _outcomes(self.choice.seen, outcomes)
         return dict(zip(OUTCOMES, outcomes))
 
-    def live(self, int64_t now_s):
-        return live_at(self, &self.tables, now_s)
+    def live(self, int64_t now_s, Plan plan=None):
+        if plan is None:
+            plan = self.plan()
+        elif plan.index is not self:
+            raise ValueError("plan: of another Index")
+        return live_at(self, &self.tables, now_s, plan)
+
+    def plan(
+        self, line_items=(), *, rates_ppm=None, multipliers_ppm=None, probabilities_ppm=None
+    ):
+        if self.choice.held == NULL and (multipliers_ppm or probabilities_ppm):
+            self.choice.held = <uint32_t*> PyMem_Malloc(
+                (self.tables.counts[LINES] + 1) * sizeof(uint32_t))
+            if self.choice.held == NULL:
+                raise MemoryError
+        return plan_of(self, &self.tables, self._known(), line_items, rates_ppm, multipliers_ppm,
+                       probabilities_ppm)
+
+    cdef Directory _known(self):
+        if self.directory is None:
+            self.directory = directory_of(&self.tables)
+        return self.directory
 
     cpdef list select(self, Request request, Live live, uint64_t draw):
         # Lists are made before the scratch is touched: making one may run the garbage collector,
@@ -232,11 +254,8 @@ cdef class Index:
         )
 
     def rank_of(self, int64_t line_item_id):
-        cdef uint32_t rank
-        for rank in range(self.tables.counts[LINES]):
-            if self.tables.lines[rank].line_item_id == line_item_id:
-                return rank
-        return None
+        cdef uint32_t rank = self._known().rank(line_item_id)
+        return None if rank == NO_RANK else rank
 
     cdef str _dimension(self, uint32_t space):
         cdef const Feature* key
@@ -288,6 +307,7 @@ cdef class Index:
         context.number_count = self.shared_numbers
         context.key_value_count = self.shared_key_values
         context.placement = number
+        self.choice.standing = &live.plan.standing
         read_placement(context, &self.tables, <Placement> placement, request)
         _plan(&self.choice.matcher, &self.tables, live.bitmap,
               context.features, context.feature_count)
@@ -330,7 +350,7 @@ cdef class Index:
         win.line_item_id = line.line_item_id
         win.creative_id = self.tables.creatives[self.tables.ads[winner.ad].creative].creative_id
         win.priority = _tier(&self.tables, line).priority
-        win.ecpm_micros = line.ecpm_micros
+        win.ecpm_micros = _ecpm(self.choice, winner.rank)
         win.clear_price_micros = winner.clear_price_micros
         return win
 

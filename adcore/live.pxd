@@ -1,12 +1,18 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from adcore.plan cimport Plan
 from adcore.tables cimport Tables
 
 cdef class Live:
-    cdef uint64_t* bitmap
+    cdef uint64_t* bitmap   # what serves: due, and not stopped
+    cdef uint64_t* due      # what would serve at this second if nothing were stopped
+    cdef const Tables* tables
+    cdef readonly Plan plan
     cdef readonly object index
     cdef readonly int64_t valid_from_s
     cdef readonly int64_t valid_until_s
     cdef readonly uint32_t count
 
-cdef Live live_at(object index, const Tables* tables, int64_t now_s)
+    cdef int _turn(self, int64_t line_item_id, bint stop) except -1
+
+cdef Live live_at(object index, const Tables* tables, int64_t now_s, Plan plan)

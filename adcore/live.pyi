@@ -1,6 +1,7 @@
 from typing import final
 
 from adcore.index import Index
+from adcore.plan import Plan
 
 @final
 class Live:
@@ -9,6 +10,15 @@ class Live:
     index: Index
     valid_from_s: int
     valid_until_s: int
-    count: int
+    count: int  # rows, whether stopped or not
+    plan: Plan
+
+    def stop(self, line_item_id: int) -> None:
+        """Keep a line item out from the next request on: the plan's bit and a few of this one's.
+
+        KeyError if the index does not have it. It stays out in every later Live with this plan.
+        """
+    def resume(self, line_item_id: int) -> None:
+        """Undo `stop`: the line item serves again, if it is its time and its rate is not 0."""
 
     def __init__(self) -> None: ...

@@ -1,4 +1,4 @@
-"""Which rows may serve at one second: flights, dayparts and pauses, as one bitmap.
+"""Which rows may serve at one second: flights, dayparts, pauses and stops, as one bitmap.
 
 It is worked out every few minutes at most, so that a request pays one AND for all of it.
 """
@@ -6,7 +6,9 @@ It is worked out every few minutes at most, so that a request pays one AND for a
 cimport cython
 from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
+from libc.string cimport memcpy
 
+from adcore.plan cimport Plan, Standing, _stopped
 from adcore.tables cimport DEALS, SCHEDULES, ZONES, Deal, Schedule, Tables, _deal
 
 from adcore.zones import hour_of_week
@@ -25,9 +27,48 @@ cdef class Live:
 
     def __dealloc__(self):
         PyMem_Free(self.bitmap)
+        PyMem_Free(self.due)
+
+    def stop(self, int64_t line_item_id):
+        self._turn(line_item_id, True)
+
+    def resume(self, int64_t line_item_id):
+        self._turn(line_item_id, False)
+
+    cdef int _turn(self, int64_t line_item_id, bint stop) except -1:
+        """Change the plan's bit, and those of the line's rows with it."""
+        found = self.index.rank_of(line_item_id)
+        if found is None:
+            raise KeyError(line_item_id)
+        cdef uint32_t rank = found
+        cdef uint64_t bit = <uint64_t> 1 << (rank & 63)
+        cdef uint32_t row
+        if stop:
+            self.plan.standing.stopped[rank >> 6] |= bit
+        else:
+            self.plan.standing.stopped[rank >> 6] &= ~bit
+        for row in range(_row_first(self.tables, rank), _row_first(self.tables, rank + 1)):
+            bit = <uint64_t> 1 << (row & 63)
+            self.bitmap[row >> 6] &= ~bit
+            if not _stopped(&self.plan.standing, rank):
+                self.bitmap[row >> 6] |= self.due[row >> 6] & bit
+        return 0
 
 
-cdef Live live_at(object index, const Tables* tables, int64_t now_s):
+cdef uint32_t _row_first(const Tables* tables, uint32_t rank) noexcept nogil:
+    """The first row that is not of a rank before this one."""
+    cdef uint32_t low = 0, high = tables.row_count
+    cdef uint32_t middle
+    while low < high:
+        middle = low + (high - low) // 2
+        if tables.row_ranks[middle] < rank:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+cdef Live live_at(object index, const Tables* tables, int64_t now_s, Plan plan):
     cdef Live live = Live.__new__(Live)
     cdef bytes hours = _hours(tables, now_s)
     cdef const uint8_t* zone_hours = hours
@@ -37,17 +78,21 @@ cdef Live live_at(object index, const Tables* tables, int64_t now_s):
     if quarter_s > now_s:
         quarter_s -= QUARTER_S  # C rounds towards zero
     live.index = index
+    live.tables = tables
+    live.plan = plan
     live.valid_from_s = quarter_s
     live.valid_until_s = quarter_s + QUARTER_S
     # One word and one byte more than needed, because an empty catalog needs none of them.
     live.bitmap = <uint64_t*> PyMem_Calloc(tables.row_words + 1, sizeof(uint64_t))
+    live.due = <uint64_t*> PyMem_Calloc(tables.row_words + 1, sizeof(uint64_t))
     open_schedules = <uint8_t*> PyMem_Calloc(tables.counts[SCHEDULES] + 1, 1)
-    if live.bitmap == NULL or open_schedules == NULL:
+    if live.bitmap == NULL or live.due == NULL or open_schedules == NULL:
         PyMem_Free(open_schedules)
         raise MemoryError
     with nogil:
         _open_schedules(tables, zone_hours, zone_count, open_schedules)
-        live.count = _serve(tables, open_schedules, now_s, live.bitmap)
+        live.count = _serve(tables, open_schedules, now_s, live.due)
+        _fold(tables, &plan.standing, live.due, live.bitmap)
         _validity(tables, now_s, &live.valid_from_s, &live.valid_until_s)
     PyMem_Free(open_schedules)
     return live
@@ -85,6 +130,17 @@ cdef uint32_t _serve(
         bitmap[row >> 6] |= <uint64_t> serves << (row & 63)
         count += serves
     return count
+
+
+cdef void _fold(
+    const Tables* tables, const Standing* standing, const uint64_t* due, uint64_t* bitmap
+) noexcept nogil:
+    """Take those out of the rows that are due whose line the plan has stopped."""
+    cdef uint32_t row
+    memcpy(bitmap, due, tables.row_words * sizeof(uint64_t))
+    for row in range(tables.row_count):
+        if _stopped(standing, tables.row_ranks[row]):
+            bitmap[row >> 6] &= ~(<uint64_t> 1 << (row & 63))
 
 
 cdef void _validity(

@@ -15,12 +15,14 @@ class Reason(IntEnum):
     WON = explaining.WON
     PAUSED = explaining.PAUSED  # the line item or its campaign
     FLIGHT = explaining.FLIGHT  # not begun, or over
+    STOPPED = explaining.STOPPED  # by the plan
     DAYPART = explaining.DAYPART  # not at this hour of the week
     TARGETING = explaining.TARGETING  # the dimension says what failed
+    THROTTLED = explaining.THROTTLED  # by the plan: sits this request out
     CREATIVE = explaining.CREATIVE  # none of an asked ad type, or all of them blocked
     FLOOR = explaining.FLOOR  # eCPM below the placement's
     LABEL = explaining.LABEL  # excluded by a winner with the same label
-    OUTRANKED = explaining.OUTRANKED  # full before its turn, by a better priority or eCPM
+    OUTRANKED = explaining.OUTRANKED  # full before its turn, by a better priority or score
     DRAW = explaining.DRAW  # an equal won the draw for the last place
 
 
@@ -39,7 +41,7 @@ class Verdict(NamedTuple):
     line: int  # position in `catalog.line_items`
     line_item_id: int
     priority: int
-    ecpm_micros: int
+    ecpm_micros: int  # as booked
     reason: Reason
     # What targeting failed on: a dimension, or a key as `key:name`. Of a line item with several
     # conjunctions it is the first part that fails of the one with the fewest that do. None with

@@ -5,7 +5,7 @@
 # layout.py writes what is declared here, and `_open` with `_check` are the door: after them every
 # number that the kernels use as an index is known to be in bounds, so the kernels check nothing.
 
-from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
+from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cpdef enum:
     # Raised when the meaning of any section changes: a worker must not read another version's file.
@@ -105,7 +105,8 @@ cdef struct Deal:
     uint32_t weight
     uint32_t ad_count
     uint32_t label_first
-    uint32_t label_count
+    uint16_t label_count
+    uint16_t by_event   # 1: the price is for a click or conversion, and ppm is how often one comes
 
 # A run of rows that one draw decides.
 cdef struct Group:

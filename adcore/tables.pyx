@@ -172,6 +172,8 @@ cdef const char* _check_deals(Tables* tables) noexcept nogil:
             return "a schedule is out of bounds"
         if not deal.weight or deal.weight > WEIGHT_MAX:
             return "a weight is out of bounds"
+        if deal.by_event > 1:
+            return "a rate is out of bounds"
         if not deal.ad_count or deal.ad_count > ADS_MAX:
             return "an ad is out of bounds"
         if deal.label_count > LABELS_MAX or deal.label_first > counts[LABELS] \

@@ -5,11 +5,13 @@ expressions, no numbers for values, no bitmaps. Where it and the engine differ, 
 """
 
 import math
+from collections.abc import Mapping
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
-from adcore.catalog import Catalog, Cpa, Cpc, Cpm, Expression, Flat, LineItem
+from adcore.catalog import Catalog, Cpa, Cpc, Cpm, Expression, Flat, LineItem, Rate
 from adcore.request import Placement, Request
 
 MASK = 2**64 - 1
@@ -24,6 +26,41 @@ class Won(NamedTuple):
     priority: int
     ecpm_micros: int
     clear_price_micros: int
+
+
+class Plan(NamedTuple):
+    """How line items stand, by id; what is not named stands as booked."""
+
+    rates: Mapping[int, int] = MappingProxyType({})
+    multipliers: Mapping[int, int] = MappingProxyType({})
+    probabilities: Mapping[int, int] = MappingProxyType({})
+    stopped: frozenset[int] = frozenset()
+
+    def runs(self, line: LineItem) -> bool:
+        return line.id not in self.stopped and self.rates.get(line.id) != 0
+
+    def takes_part(self, line: LineItem, draw: int) -> bool:
+        hashed = splitmix64(splitmix64(draw ^ line.id) ^ 2)
+        return (hashed * 1_000_000) >> 64 < self.rates.get(line.id, 1_000_000)
+
+    def rate(self, line: LineItem) -> Rate:
+        """The rate, as if it had been booked with what is known now."""
+        probability = self.probabilities.get(line.id)
+        match line.rate:
+            case Cpc(price) if probability is not None:
+                return Cpc(price, probability)
+            case Cpa(price) if probability is not None:
+                return Cpa(price, probability)
+        return line.rate
+
+    def ecpm(self, line: LineItem) -> int:
+        return ecpm_of(self.rate(line))
+
+    def score(self, line: LineItem) -> int:
+        return self.ecpm(line) * self.multipliers.get(line.id, 1_000_000) // 1_000_000
+
+
+AS_BOOKED = Plan()
 
 
 # -- live ------------------------------------------------------------------------------------------
@@ -143,8 +180,8 @@ def drawn(weights: list[int], draw: int, placement: int, pick: int, purpose: int
     raise AssertionError("the weights do not add up")
 
 
-def ecpm_of(line: LineItem) -> int:
-    match line.rate:
+def ecpm_of(rate: Rate) -> int:
+    match rate:
         case Cpm(price_micros):
             return price_micros
         case Cpc(price_micros, ppm) | Cpa(price_micros, ppm):
@@ -153,18 +190,19 @@ def ecpm_of(line: LineItem) -> int:
             return value_cpm_micros
 
 
-def in_unit_of_rate(line: LineItem, clear_ecpm: int) -> int:
-    match line.rate:
+def in_unit_of_rate(rate: Rate, clear_ecpm: int) -> int:
+    match rate:
         case Cpm():
             return clear_ecpm
         case Cpc(price_micros, ppm) | Cpa(price_micros, ppm) if ppm:
             return min(-(-clear_ecpm * 1000 // ppm), price_micros)
-    return line.rate.price_micros
+    return rate.price_micros
 
 
 class Oracle:
-    def __init__(self, catalog: Catalog) -> None:
+    def __init__(self, catalog: Catalog, plan: Plan = AS_BOOKED) -> None:
         self.catalog = catalog
+        self.plan = plan
         self.lines = catalog.line_items
         self.selection = {p.number: p.selection for p in catalog.priorities}
         self.creatives = {creative.id: creative for creative in catalog.creatives}
@@ -190,7 +228,9 @@ class Oracle:
         eligible = [
             line
             for line in sorted(live)
-            if ecpm_of(self.lines[line]) >= placement.floor_micros
+            if self.plan.runs(self.lines[line])
+            and self.plan.takes_part(self.lines[line], draw)
+            and self.plan.ecpm(self.lines[line]) >= placement.floor_micros
             and self._ads(line, request, placement)
             and holds(self.lines[line].targeting, request, placement)
         ]
@@ -222,7 +262,9 @@ class Oracle:
         for line in eligible:
             item = self.lines[line]
             auction = self.selection[item.priority] == "auction"
-            groups.setdefault((item.priority, -ecpm_of(item) if auction else 0), []).append(line)
+            groups.setdefault((item.priority, -self.plan.score(item) if auction else 0), []).append(
+                line
+            )
         return [groups[key] for key in sorted(groups)]
 
     def _ads(self, line: int, request: Request, placement: Placement) -> list[tuple[int, int]]:
@@ -243,12 +285,20 @@ class Oracle:
             return item.rate.price_micros
         if self.selection[item.priority] == "lottery":
             return item.rate.price_micros
-        best = max((ecpm_of(self.lines[rival]) + 1 for rival in rivals), default=0)
-        clear_ecpm = min(max(best, placement.floor_micros), ecpm_of(item))
-        return in_unit_of_rate(item, clear_ecpm)
+        own, multiplier = self.plan.ecpm(item), self.plan.multipliers.get(item.id, 1_000_000)
+        runner = max((self.plan.score(self.lines[rival]) for rival in rivals), default=None)
+        if runner is None:
+            enough = 0
+        elif runner == self.plan.score(item):
+            enough = own  # an equal can't be outbid by less
+        else:
+            # The least eCPM of which the multiplier makes more than the runner's score.
+            enough = -(-(runner + 1) * 1_000_000 // multiplier)
+        clear_ecpm = min(max(enough, placement.floor_micros), own)
+        return in_unit_of_rate(self.plan.rate(item), clear_ecpm)
 
     def _won(self, line: int, place: int, price: int) -> Won:
         item = self.lines[line]
         ad = sum(len(earlier.ads) for earlier in self.lines[:line]) + place
         creative_id = item.ads[place].creative_id
-        return Won(line, ad, item.id, creative_id, item.priority, ecpm_of(item), price)
+        return Won(line, ad, item.id, creative_id, item.priority, self.plan.ecpm(item), price)

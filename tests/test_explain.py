@@ -19,7 +19,7 @@ from adcore.normalising import normalise
 from adcore.reasons import LOSS_CODES, Explanation, Reason
 from adcore.request import Placement, Request
 from tests import worlds
-from tests.oracle import Oracle, Won, ecpm_of, holds, in_daypart
+from tests.oracle import AS_BOOKED, Oracle, Plan, Won, holds, in_daypart
 from tests.test_layout import HEADER, SECTION
 from tests.worlds import catalog_of, item
 
@@ -27,25 +27,32 @@ NOW_S = worlds.MOMENTS[0]
 CASES_A_SEED = 400
 
 
-def closed(catalog: Catalog, line: int, now_s: int) -> Reason | None:
+def closed(catalog: Catalog, line: int, now_s: int, plan: Plan = AS_BOOKED) -> Reason | None:
     booked = catalog.line_items[line]
     campaign = next(it for it in catalog.campaigns if it.id == booked.campaign_id)
     if "paused" in (booked.status, campaign.status):
         return Reason.PAUSED
     if not booked.flight.start <= datetime.fromtimestamp(now_s, UTC) < booked.flight.end:
         return Reason.FLIGHT
+    if not plan.runs(booked):
+        return Reason.STOPPED
     if in_daypart(booked, now_s):
         return None
     # What can never be met has no row, and so no hour: its targeting is the reason at any time.
     return Reason.DAYPART if normalise(booked.targeting).conjunctions else Reason.TARGETING
 
 
-def refused(oracle: Oracle, line: int, request: Request, placement: Placement) -> Reason | None:
+def refused(
+    oracle: Oracle, line: int, request: Request, placement: Placement, draw: int
+) -> Reason | None:
     if not holds(oracle.lines[line].targeting, request, placement):
         return Reason.TARGETING
+    if not oracle.plan.takes_part(oracle.lines[line], draw):
+        return Reason.THROTTLED
     if not oracle._ads(line, request, placement):
         return Reason.CREATIVE
-    return Reason.FLOOR if ecpm_of(oracle.lines[line]) < placement.floor_micros else None
+    ecpm = oracle.plan.ecpm(oracle.lines[line])
+    return Reason.FLOOR if ecpm < placement.floor_micros else None
 
 
 def outcomes(
@@ -78,18 +85,20 @@ def outcomes(
     return found
 
 
-def check(catalog: Catalog, request: Request, now_s: int, draw: int) -> None:
-    index, oracle = adcore.compile(catalog), Oracle(catalog)
-    live = index.live(now_s)
+def check(
+    catalog: Catalog, request: Request, now_s: int, draw: int, plan: Plan = AS_BOOKED
+) -> None:
+    index, oracle = adcore.compile(catalog), Oracle(catalog, plan)
+    live = index.live(now_s, worlds.planned(index, plan, catalog.line_items))
     lines = range(len(catalog.line_items))
-    shut = {line: closed(catalog, line, now_s) for line in lines}
+    shut = {line: closed(catalog, line, now_s, plan) for line in lines}
     answers = oracle.select(request, {line for line in lines if shut[line] is None}, draw)
     before: list[Won] = []
     explanations = index.explain(request, live, draw)
     for placement, wins, explanation in zip(request.placements, answers, explanations, strict=True):
         expected: dict[int, tuple[Reason, int | None]] = {}
         for line in lines:
-            reason = shut[line] or refused(oracle, line, request, placement)
+            reason = shut[line] or refused(oracle, line, request, placement, draw)
             if reason is not None:
                 expected[line] = (reason, None)
         eligible = [line for line in lines if line not in expected]
@@ -141,14 +150,16 @@ def test_every_line_of_a_seeded_world_is_explained(seed: int) -> None:
     while cases < CASES_A_SEED:
         world = worlds.world(rng)
         for request in world.requests:
-            check(world.catalog, request, rng.choice(world.moments), rng.getrandbits(64))
+            plan = rng.choice((AS_BOOKED, worlds.plan(rng, world.catalog.line_items)))
+            check(world.catalog, request, rng.choice(world.moments), rng.getrandbits(64), plan)
             cases += 1
 
 
-@given(worlds.worlds(), st.integers(0, 2**64 - 1))
-def test_every_line_of_any_world_is_explained(world: worlds.World, draw: int) -> None:
+@given(worlds.worlds(), st.integers(0, 2**64 - 1), st.randoms(use_true_random=False))
+def test_every_line_of_any_world_is_explained(world: worlds.World, draw: int, rng: Random) -> None:
+    plan = worlds.plan(rng, world.catalog.line_items)
     for request in world.requests:
-        check(world.catalog, request, world.moments[0], draw)
+        check(world.catalog, request, world.moments[0], draw, plan)
 
 
 def test_all_lines_are_counted_and_each_can_be_asked_for() -> None:

@@ -4,6 +4,7 @@
 Hypothesis. Vocabularies are tiny, so that values meet, eCPMs tie and labels conflict all the time.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -11,6 +12,7 @@ from typing import Any, get_args
 
 from hypothesis import strategies as st
 
+import adcore
 from adcore.catalog import (
     Account,
     Ad,
@@ -35,6 +37,7 @@ from adcore.catalog import (
     Weekday,
 )
 from adcore.request import KeyValues, Placement, Request, Scalar
+from tests.oracle import Plan
 
 DIMENSIONS: tuple[Dimension, ...] = get_args(Dimension)
 ID_DIMENSIONS = ("site", "zone", "ad_type")
@@ -240,6 +243,51 @@ def _listed(rng: Random, texts: tuple[int | str, ...], **subject: Any) -> Expres
     if rng.random() < 0.35:
         return Expression(exclude=values, **subject)
     return Expression(include=values, **subject)
+
+
+# -- plans -----------------------------------------------------------------------------------------
+
+
+def plan(rng: Random, line_items: Sequence[LineItem]) -> Plan:
+    """How some of the line items stand; scores tie across eCPMs, and a few lines are throttled."""
+    ids = [line.id for line in line_items]
+
+    def some(*values: int) -> dict[int, int]:
+        share = rng.choice((0, 0.3, 1))
+        return {number: rng.choice(values) for number in ids if rng.random() < share}
+
+    return Plan(
+        rates=some(0, 1, 500_000, 999_999, 1_000_000),
+        multipliers=some(0, 1, 400_000, 500_000, 1_000_000, 2_000_000, 8_000_000),
+        probabilities=some(0, 1, 1000, 2000, 1_000_000),
+        stopped=frozenset(number for number in ids if rng.random() < 0.1),
+    )
+
+
+def planned(index: adcore.Index, plan: Plan, line_items: Sequence[LineItem]) -> adcore.Plan:
+    """Make the index's own plan of it; stops are made through a Live."""
+    ids = sorted({*plan.rates, *plan.multipliers, *plan.probabilities})
+    booked = {
+        line.id: line.rate.ctr_ppm if isinstance(line.rate, Cpc) else line.rate.conversion_ppm
+        for line in line_items
+        if isinstance(line.rate, Cpc | Cpa)
+    }
+    made = index.plan(
+        ids,
+        rates_ppm=[plan.rates.get(it, 1_000_000) for it in ids] if plan.rates else None,
+        multipliers_ppm=(
+            [plan.multipliers.get(it, 1_000_000) for it in ids] if plan.multipliers else None
+        ),
+        probabilities_ppm=(
+            [plan.probabilities.get(it, booked.get(it, 0)) for it in ids]
+            if plan.probabilities
+            else None
+        ),
+    )
+    live = index.live(0, made)
+    for number in plan.stopped:
+        live.stop(number)
+    return made
 
 
 # -- requests --------------------------------------------------------------------------------------

@@ -1,0 +1,1 @@
+"""Kernels: nothing here is for Python."""
