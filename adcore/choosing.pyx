@@ -353,8 +353,6 @@ cdef void _fill(Choice* choice) noexcept nogil:
         if _passed(choice, word * 64):
             _price_pending(choice, choice.context.floor_micros)
             return
-    if choice.held_count and _release(choice, -1):
-        return
     _close(choice)
     _price_pending(choice, choice.context.floor_micros)
 

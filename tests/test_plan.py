@@ -6,7 +6,7 @@ import pytest
 
 import adcore
 from adcore.catalog import Account, Cpc, LineItem
-from adcore.plan import MULTIPLIER_PPM_MAX
+from adcore.plan import MULTIPLIER_PPM_MAX, PPM
 from adcore.request import Placement, Request
 from tests import oracle, worlds
 from tests.oracle import Oracle, live_lines
@@ -90,6 +90,24 @@ def test_equal_scores_are_drawn_by_weight_whatever_they_were_booked_at() -> None
         assert answers(index, SLOT, live, draw) == expected.select(SLOT, set(range(5)), draw)
         winners.add(won(index, live, draw=draw)[0])
     assert winners == {1, 2, 4, 5, 8}
+
+
+@pytest.mark.parametrize("far", [513, 2049, 2561])
+def test_equal_scores_wait_for_each_other_across_blocks(far: int) -> None:
+    """The first and the last have the same score; between them are hundreds that have less."""
+    line_items = [item(n, 1_000_000 - n) for n in range(1, far)] + [item(far, 500_000)]
+    catalog = catalog_of(*line_items)
+    # 999,999 x 0.500001 comes to the same 500,000.
+    plan = oracle.Plan(multipliers=dict.fromkeys(range(2, far), 100_000) | {1: 500_001, far: PPM})
+    assert plan.score(line_items[0]) == plan.score(line_items[-1]) == 500_000
+    index = adcore.compile(catalog)
+    live = index.live(NOW_S, worlds.planned(index, plan, ()))
+    winners = set()
+    for draw in range(20):
+        expected = Oracle(catalog, plan).select(SLOT, {0, 1, far - 1}, draw)
+        assert answers(index, SLOT, live, draw) == expected
+        winners.add(expected[0][0].line_item_id)
+    assert winners == {1, far}
 
 
 # -- taking part -----------------------------------------------------------------------------------
