@@ -11,6 +11,7 @@ from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from adcore.bits cimport _count
 from adcore.matching cimport MATCH_WORDS_MAX, SMALL_BLOCKS, _match
 from adcore.tables cimport BLOCK_ROWS, BLOCK_WORDS, RANGES, Ad, Group, Line, Range
 
@@ -30,7 +31,6 @@ cdef extern from *:
     # A clear eCPM in the unit of the rate, rounded up.
     uint64_t _convert "adcore_convert"(uint64_t ecpm_micros, uint32_t ppm) noexcept nogil
     int _lowest_bit "__builtin_ctzll"(unsigned long long bits) noexcept nogil
-    int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
 
 cdef enum:
     NO_GROUP = 0xFFFFFFFF
@@ -276,15 +276,9 @@ cdef inline bint _passed(Choice* choice, uint32_t row) noexcept nogil:
 cdef inline void _count_seen(
     Choice* choice, uint32_t word, uint32_t words, const uint64_t* rows
 ) noexcept nogil:
-    cdef const uint64_t* live = choice.matcher.plain[0] + word
-    cdef uint32_t place
-    cdef int64_t live_rows = 0, matching = 0
-    for place in range(words):
-        live_rows += _bit_count(live[place])
-        matching += _bit_count(rows[place])
     choice.seen[SEEN_ROWS] += min(words * 64, choice.tables.row_count - word * 64)
-    choice.seen[SEEN_LIVE] += live_rows
-    choice.seen[SEEN_MATCHING] += matching
+    choice.seen[SEEN_LIVE] += _count(choice.matcher.plain[0] + word, words)
+    choice.seen[SEEN_MATCHING] += _count(rows, words)
 
 
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:
