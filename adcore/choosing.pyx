@@ -10,6 +10,7 @@ and only the last winner can be: another one must be in the running first, and t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from adcore.bits cimport _count
 from adcore.checking cimport _checks_hold
 from adcore.drawing cimport _scale, _splitmix64
 from adcore.matching cimport MATCH_WORDS_MAX, SMALL_BLOCKS, _match
@@ -22,7 +23,6 @@ from adcore.tables cimport (
 
 cdef extern from *:
     int _lowest_bit "__builtin_ctzll"(unsigned long long bits) noexcept nogil
-    int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
 
 cdef enum:
     NO_RANK = 0xFFFFFFFF
@@ -293,15 +293,9 @@ cdef bint _passed(Choice* choice, uint32_t row) noexcept nogil:
 cdef inline void _count_seen(
     Choice* choice, uint32_t word, uint32_t words, const uint64_t* rows
 ) noexcept nogil:
-    cdef const uint64_t* live = choice.matcher.plain[0] + word
-    cdef uint32_t place
-    cdef int64_t live_rows = 0, matching = 0
-    for place in range(words):
-        live_rows += _bit_count(live[place])
-        matching += _bit_count(rows[place])
     choice.seen[SEEN_ROWS] += min(words * 64, choice.tables.row_count - word * 64)
-    choice.seen[SEEN_LIVE] += live_rows
-    choice.seen[SEEN_MATCHING] += matching
+    choice.seen[SEEN_LIVE] += _count(choice.matcher.plain[0] + word, words)
+    choice.seen[SEEN_MATCHING] += _count(rows, words)
 
 
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:

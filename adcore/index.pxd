@@ -19,6 +19,7 @@ cdef class Index:
     cdef Py_buffer view
     cdef Tables tables
     cdef Choice* choice
+    cdef uint32_t* row_lines    # the line of each row; NULL until the first full match
     cdef bint busy
     cdef Directory directory    # made when first asked for
     # How much of the context is the request's own, and stays from one placement to the next.
@@ -33,7 +34,9 @@ cdef class Index:
     cdef str _dimension(self, uint32_t space)
     cdef list _placements(self, Request request, Live live)
     cdef int _begin(self, Request request) except -1
-    cdef int _prepare(self, Request request, Live live, uint32_t number) except -1
+    cdef int _prepare(
+        self, Request request, Live live, uint32_t number, bint to_the_end) except -1
     cdef int _select(self, Request request, Live live, uint64_t draw, list answers) except -1
+    cdef int _number_rows(self) except -1
     cdef list _matching(self, Request request, Live live, bint by_rows)
     cdef Win _win(self, const Winner* winner)

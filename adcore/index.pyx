@@ -1,10 +1,11 @@
 """`Index`: a compiled catalog in memory, and the one way to ask it for winners."""
 
 cimport cython
+from cpython cimport array
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.mem cimport PyMem_Calloc, PyMem_Free, PyMem_Malloc
 from libc.stdint cimport int64_t, uint8_t, uint32_t, uint64_t
-from libc.string cimport memset
+from libc.string cimport memcpy, memset
 
 from adcore.checking cimport _mark, _unmark
 from adcore.choosing cimport (
@@ -12,17 +13,18 @@ from adcore.choosing cimport (
 )
 from adcore.limits cimport PLACEMENTS_MAX, REQUEST_FEATURES_MAX
 from adcore.live cimport Live, live_at
-from adcore.matching cimport Cursor, _plan
+from adcore.matching cimport WINDOW_WORDS_MAX, Cursor, _plan
 from adcore.plan cimport NO_RANK, Directory, Plan, directory_of, plan_of
 from adcore.reading cimport read_placement, read_request
 from adcore.request cimport Placement, Request
 from adcore.explaining cimport NO_DETAIL, TARGETING, _judge
-from adcore.scanning cimport _differences, _matching_lines
+from adcore.scanning cimport _differences, _matching_lines, _number_rows
 from adcore.tables cimport (
-    ADS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open, _tier,
+    ADS, COLUMNS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open, _tier,
 )
 
 import array
+
 from typing import get_args
 
 from adcore import tables
@@ -57,6 +59,8 @@ cdef class Win:
         )
 
 
+# Never part of a cycle, and its buffer must not be cleared by a collection while it is in use.
+@cython.no_gc
 @cython.final
 @cython.auto_pickle(False)
 cdef class Index:
@@ -97,10 +101,15 @@ cdef class Index:
             (self.tables.counts[LINES] + 1) * sizeof(uint32_t))
         choice.matcher.cursors = <Cursor*> PyMem_Malloc(
             <size_t> REQUEST_FEATURES_MAX * (self.tables.posting_count_max + 1) * sizeof(Cursor))
+        choice.matcher.turned = <uint64_t*> PyMem_Malloc(
+            (<size_t> self.tables.counts[COLUMNS]
+             * min(<uint32_t> WINDOW_WORDS_MAX, self.tables.row_words)
+             + 1) * sizeof(uint64_t))
         choice.asked = <uint64_t*> PyMem_Calloc(
             self.tables.counts[FEATURES] // 64 + 1, sizeof(uint64_t))
         if choice.labels_taken == NULL or choice.candidates == NULL \
-                or choice.matcher.cursors == NULL or choice.asked == NULL:
+                or choice.matcher.cursors == NULL or choice.matcher.turned == NULL \
+                or choice.asked == NULL:
             raise MemoryError
         return 0
 
@@ -109,9 +118,11 @@ cdef class Index:
             PyMem_Free(self.choice.labels_taken)
             PyMem_Free(self.choice.candidates)
             PyMem_Free(self.choice.matcher.cursors)
+            PyMem_Free(self.choice.matcher.turned)
             PyMem_Free(self.choice.asked)
             PyMem_Free(self.choice.held)
             PyMem_Free(self.choice)
+        PyMem_Free(self.row_lines)
         PyBuffer_Release(&self.view)
 
     @staticmethod
@@ -193,7 +204,7 @@ cdef class Index:
         try:
             self._begin(request)
             for number in range(<uint32_t> len(placements)):
-                self._prepare(request, live, number)
+                self._prepare(request, live, number, True)
                 with nogil:
                     differences += _differences(self.choice, live.bitmap, word_first, word_count)
         finally:
@@ -229,7 +240,7 @@ cdef class Index:
         self._begin(request)
         for number in range(<uint32_t> len(reasons)):
             placement_reasons, placement_details = reasons[number], details[number]
-            self._prepare(request, live, number)
+            self._prepare(request, live, number, False)
             with nogil:
                 _decide(choice)
                 _judge(choice, live.bitmap, live.valid_from_s,
@@ -293,7 +304,9 @@ cdef class Index:
         self.shared_key_values = context.key_value_count
         return 0
 
-    cdef int _prepare(self, Request request, Live live, uint32_t number) except -1:
+    cdef int _prepare(
+        self, Request request, Live live, uint32_t number, bint to_the_end
+    ) except -1:
         """Make the context and the plan those of one placement."""
         cdef Context* context = &self.choice.context
         cdef list placements = request.placements
@@ -310,7 +323,7 @@ cdef class Index:
         self.choice.standing = &live.plan.standing
         read_placement(context, &self.tables, <Placement> placement, request)
         _plan(&self.choice.matcher, &self.tables, live.bitmap,
-              context.features, context.feature_count)
+              context.features, context.feature_count, to_the_end)
         return 0
 
     cdef int _select(self, Request request, Live live, uint64_t draw, list answers) except -1:
@@ -319,25 +332,43 @@ cdef class Index:
         choice.context.draw = draw
         self._begin(request)
         for number in range(<uint32_t> len(answers)):
-            self._prepare(request, live, number)
+            self._prepare(request, live, number, False)
             with nogil:
                 _decide(choice)
             for winner in range(choice.winner_first, choice.winner_count):
                 (<list> answers[number]).append(self._win(&choice.winners[winner]))
         return 0
 
+    cdef int _number_rows(self) except -1:
+        """Have the line of each row at hand, from the first full match on: servers never ask."""
+        cdef uint32_t* row_lines
+        if self.row_lines != NULL:
+            return 0
+        row_lines = <uint32_t*> PyMem_Malloc(
+            (<size_t> self.tables.row_words * 64 + 1) * sizeof(uint32_t))
+        if row_lines == NULL:
+            raise MemoryError
+        with nogil:
+            _number_rows(&self.tables, row_lines)
+        self.row_lines = row_lines
+        return 0
+
     cdef list _matching(self, Request request, Live live, bint by_rows):
         cdef Choice* choice = self.choice
         cdef list answers = [array.array("I") for _ in self._placements(request, live)]
         cdef uint32_t number, count
+        cdef array.array answer
+        self._number_rows()
         self.busy = True
         try:
             self._begin(request)
             for number in range(<uint32_t> len(answers)):
-                self._prepare(request, live, number)
+                self._prepare(request, live, number, True)
                 with nogil:
-                    count = _matching_lines(choice, live.bitmap, by_rows)
-                answers[number].frombytes((<char*> choice.candidates)[:count * sizeof(uint32_t)])
+                    count = _matching_lines(choice, live.bitmap, self.row_lines, by_rows)
+                answer = answers[number]
+                array.resize(answer, count)
+                memcpy(answer.data.as_uints, choice.candidates, count * sizeof(uint32_t))
         finally:
             self.busy = False
         return answers

@@ -12,7 +12,7 @@ cdef enum:
 cdef struct Lookup:
     uint64_t hashed
     uint32_t space
-    uint32_t text_first  # in the batch's texts
+    uint32_t word_first  # in the batch's texts
     uint32_t text_bytes
     uint32_t feature     # what the slot says, until the text says otherwise
 
@@ -20,8 +20,8 @@ cdef struct Lookup:
 cdef struct Batch:
     Lookup lookups[BATCH_MAX]
     uint32_t count
-    uint32_t text_bytes
-    uint8_t texts[BATCH_MAX * VALUE_BYTES_MAX]
+    uint32_t word_count
+    uint64_t texts[BATCH_MAX * VALUE_BYTES_MAX >> 3]  # folded; the last word of each has zeros
 
 cdef uint64_t _hash(uint32_t space, const uint8_t* text, uint32_t size) noexcept nogil
 cdef uint32_t _feature(

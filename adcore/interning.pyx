@@ -5,12 +5,15 @@ walk the longest run that the catalog itself made; half the slots are free, so r
 """
 
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
-from libc.string cimport memcmp, memcpy
+from libc.string cimport memcpy
 
 from adcore.tables cimport SLOTS, Feature, Slot, Tables
 
 cdef extern from *:
     void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
+
+cdef enum:
+    POSTINGS_AHEAD = 8  # of a feature: fetched while its text is compared
 
 
 cdef inline uint64_t _stir(uint64_t hashed) noexcept nogil:
@@ -18,20 +21,45 @@ cdef inline uint64_t _stir(uint64_t hashed) noexcept nogil:
     return hashed ^ (hashed >> 29)
 
 
-cdef uint64_t _hash(uint32_t space, const uint8_t* text, uint32_t size) noexcept nogil:
-    """Eight bytes a step; the length is stirred in first, so zero padding can't collide."""
-    cdef uint64_t hashed = _stir((<uint64_t> space << 32 | size) + <uint64_t> 0x9E3779B97F4A7C15)
+cdef inline uint64_t _load(const uint8_t* text) noexcept nogil:
     cdef uint64_t word
+    memcpy(&word, text, 8)
+    return word
+
+
+cdef inline uint64_t _load_end(const uint8_t* text, uint32_t size) noexcept nogil:
+    """Load 1 to 7 bytes, the first lowest, in at most three loads and none beyond the text."""
+    cdef uint32_t low, high
+    if size >= 4:
+        memcpy(&low, text, 4)
+        memcpy(&high, text + size - 4, 4)
+        return low | <uint64_t> high << 8 * (size - 4)
+    return text[0] | <uint64_t> text[size >> 1] << 8 * (size >> 1) \
+        | <uint64_t> text[size - 1] << 8 * (size - 1)
+
+
+cdef inline uint64_t _fold(uint64_t word) noexcept nogil:
+    """ASCII capitals to lower case, eight bytes at once; other bytes, as of UTF-8, stay."""
+    cdef uint64_t low_bits = word & <uint64_t> 0x7F7F7F7F7F7F7F7F
+    # The top bit of a byte says whether its low seven bits are at least "A", and more than "Z".
+    cdef uint64_t from_a = low_bits + <uint64_t> 0x3F3F3F3F3F3F3F3F
+    cdef uint64_t after_z = low_bits + <uint64_t> 0x2525252525252525
+    return word | ((from_a & ~after_z & ~word & <uint64_t> 0x8080808080808080) >> 2)
+
+
+cdef inline uint64_t _hash_first(uint32_t space, uint32_t size) noexcept nogil:
+    # The length is stirred in first, so that zero padding can't collide.
+    return _stir((<uint64_t> space << 32 | size) + <uint64_t> 0x9E3779B97F4A7C15)
+
+
+cdef uint64_t _hash(uint32_t space, const uint8_t* text, uint32_t size) noexcept nogil:
+    """Eight bytes a step; the last ones are filled up with zeros."""
+    cdef uint64_t hashed = _hash_first(space, size)
     while size >= 8:
-        memcpy(&word, text, 8)
-        hashed = _stir(hashed ^ word)
+        hashed = _stir(hashed ^ _load(text))
         text += 8
         size -= 8
-    if size:
-        word = 0
-        memcpy(&word, text, size)
-        hashed = _stir(hashed ^ word)
-    return hashed
+    return _stir(hashed ^ _load_end(text, size)) if size else hashed
 
 
 cdef inline uint32_t _probe(
@@ -53,8 +81,16 @@ cdef inline bint _is(
     const Tables* tables, uint32_t number, uint32_t space, const uint8_t* text, uint32_t size
 ) noexcept nogil:
     cdef const Feature* feature = &tables.features[number]
-    return feature.space == space and feature.text_bytes == size \
-        and not memcmp(tables.texts + feature.text_first, text, size)
+    cdef const uint8_t* known = tables.texts + feature.text_first
+    if feature.space != space or feature.text_bytes != size:
+        return False
+    while size >= 8:
+        if _load(known) != _load(text):
+            return False
+        known += 8
+        text += 8
+        size -= 8
+    return not size or _load_end(known, size) == _load_end(text, size)
 
 
 cdef uint32_t _feature(
@@ -77,24 +113,32 @@ cdef void _enqueue(
 ) noexcept nogil:
     """Begin a look-up; the batch must have room, and `size` be at most VALUE_BYTES_MAX.
 
-    Folded, ASCII letters are in lower case; other bytes, UTF-8 among them, stay as they are.
+    Folded, ASCII letters are in lower case; other bytes, UTF-8 among them, stay as they are. The
+    copy is of whole words, so that it is folded, hashed and written in one go.
     """
     cdef Lookup* lookup = &batch.lookups[batch.count]
-    cdef uint8_t* copy = batch.texts + batch.text_bytes
-    cdef uint32_t place
-    cdef uint8_t byte
-    if folded:
-        for place in range(size):
-            byte = text[place]
-            copy[place] = byte | ((<uint8_t> (byte - 65) < 26) << 5)
-    else:
-        memcpy(copy, text, size)
-    lookup.hashed = _hash(space, copy, size)
+    cdef uint64_t* copy = batch.texts + batch.word_count
+    cdef uint64_t hashed = _hash_first(space, size)
+    cdef uint64_t word
     lookup.space = space
-    lookup.text_first = batch.text_bytes
+    lookup.word_first = batch.word_count
     lookup.text_bytes = size
-    _prefetch(&tables.slots[<uint32_t> lookup.hashed & (tables.counts[SLOTS] - 1)])
-    batch.text_bytes += size
+    while size:
+        if size >= 8:
+            word = _load(text)
+            text += 8
+            size -= 8
+        else:
+            word = _load_end(text, size)
+            size = 0
+        if folded:
+            word = _fold(word)
+        hashed = _stir(hashed ^ word)
+        copy[0] = word
+        copy += 1
+    lookup.hashed = hashed
+    _prefetch(&tables.slots[<uint32_t> hashed & (tables.counts[SLOTS] - 1)])
+    batch.word_count = <uint32_t> (copy - batch.texts)
     batch.count += 1
 
 
@@ -115,12 +159,14 @@ cdef uint32_t _resolve(Batch* batch, const Tables* tables, uint32_t* features) n
         if lookup.feature != UNKNOWN:
             feature = &tables.features[lookup.feature]
             _prefetch(tables.texts + feature.text_first)
-            _prefetch(&tables.postings[feature.posting_first])
+            # Two or three postings lie on a cache line.
+            for place in range(0, min(feature.posting_count, <uint32_t> POSTINGS_AHEAD), 2):
+                _prefetch(&tables.postings[feature.posting_first + place])
     for number in range(batch.count):
         lookup = &batch.lookups[number]
         if lookup.feature == UNKNOWN:
             continue
-        text = batch.texts + lookup.text_first
+        text = <const uint8_t*> (batch.texts + lookup.word_first)
         if not _is(tables, lookup.feature, lookup.space, text, lookup.text_bytes):
             # Another value has the same tag; one in four billion has.
             lookup.feature = _feature(tables, lookup.space, text, lookup.text_bytes)
@@ -128,5 +174,5 @@ cdef uint32_t _resolve(Batch* batch, const Tables* tables, uint32_t* features) n
             features[found] = lookup.feature
             found += 1
     batch.count = 0
-    batch.text_bytes = 0
+    batch.word_count = 0
     return found

@@ -10,18 +10,26 @@ cdef enum:
     # later ones are larger, to pay for a block's fixed costs less often. Measured: targeting.md 3.
     SMALL_BLOCKS = 4
     MATCH_WORDS_MAX = 64
+    # What a column's postings name is put together for so many words at once: first for a block,
+    # then for more and more. At most 8 KiB, so that the windows of a few columns stay in L1.
+    WINDOW_WORDS_MAX = 1024
+    WINDOW_GROWTH = 4
 
 # A posting that takes part in the current plan.
 cdef struct Cursor:
-    const uint32_t* row
+    const uint32_t* row     # of a list: the first that is not yet in a window
     const uint32_t* row_end
     const uint64_t* bitmap  # NULL: a list
-    uint32_t following      # of the same column; END: none
 
 # A column that must be put together from postings.
 cdef struct Mixed:
     const uint64_t* base
-    uint32_t cursor_first
+    uint64_t* turned        # words [word, word_end) of the rows that the postings name
+    uint32_t word
+    uint32_t word_end
+    uint32_t words          # of the next window
+    Cursor* cursor          # those from here to the end have rows after the window
+    Cursor* cursor_end
     uint64_t expected_rows
 
 cdef struct Matcher:
@@ -29,11 +37,14 @@ cdef struct Matcher:
     Mixed mixed[COLUMNS_MAX]                # fewest expected rows first
     uint32_t plain_count
     uint32_t mixed_count
-    uint32_t column_cursors[COLUMNS_MAX]
-    uint32_t column_counts[COLUMNS_MAX]
+    uint32_t row_words
+    uint32_t window_words                   # of each column's first window
+    uint32_t cursor_ends[COLUMNS_MAX]       # of each column's cursors, and where the next one's are
+    uint32_t row_counts[COLUMNS_MAX]        # of each column's postings
     Cursor* cursors
+    uint64_t* turned                        # each column's window
 
 cdef void _plan(
     Matcher* matcher, const Tables* tables, const uint64_t* live,
-    const uint32_t* features, uint32_t feature_count) noexcept nogil
+    const uint32_t* features, uint32_t feature_count, bint to_the_end) noexcept nogil
 cdef bint _match(Matcher* matcher, uint32_t word, uint32_t words, uint64_t* rows) noexcept nogil

@@ -8,12 +8,16 @@ rows are the AND over columns. That holds for every dimension and for key-values
 are (key, value).
 
 Cheap columns come first: those without a posting of the request's values, and those with just one
-that is a bitmap, are single ANDs. The others are put together only for blocks still alive.
+that is a bitmap, are ANDed in one pass. The others are put together from postings, and only where
+a row is still alive: in windows that grow, so that an early stop pays for little, and a full match
+visits a list a few times however many blocks there are. With 500 values in a request, visits to
+lists without a row in the block were nine tenths of a full match.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy, memset
+from libc.string cimport memset
 
+from adcore.bits cimport _meet, _meet_turned, _turn
 from adcore.tables cimport BLOCK_WORDS, COLUMNS, Feature, Posting, Tables
 
 cdef extern from *:
@@ -21,72 +25,96 @@ cdef extern from *:
     void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
 
 cdef enum:
-    END = 0xFFFFFFFF
+    LISTS_AHEAD = 8  # of a column: fetched while those before them are read
 
 
 cdef void _plan(
     Matcher* matcher, const Tables* tables, const uint64_t* live,
-    const uint32_t* features, uint32_t feature_count
+    const uint32_t* features, uint32_t feature_count, bint to_the_end
 ) noexcept nogil:
+    """Begin anew; `to_the_end`: every block will be asked for, so small windows save nothing."""
     cdef uint32_t column_count = tables.counts[COLUMNS]
-    cdef uint32_t cursor_count = 0
-    cdef uint32_t place, number, column
+    cdef uint32_t cursor_first = 0
+    cdef uint32_t place, number, column, cursor_count
     cdef const Feature* feature
     cdef const Posting* posting
-    cdef Cursor* cursor
-    for column in range(column_count):
-        matcher.column_cursors[column] = END
-        matcher.column_counts[column] = 0
+    memset(matcher.cursor_ends, 0, column_count * sizeof(uint32_t))
+    memset(matcher.row_counts, 0, column_count * sizeof(uint32_t))
     for place in range(feature_count):
         feature = &tables.features[features[place]]
         for number in range(feature.posting_count):
             posting = &tables.postings[feature.posting_first + number]
-            cursor = &matcher.cursors[cursor_count]
-            if posting.bitmap:
-                cursor.bitmap = tables.bitmaps + <uint64_t> posting.bitmap * tables.row_words
-                _prefetch(cursor.bitmap)
-            else:
-                cursor.bitmap = NULL
-                cursor.row = tables.posting_rows + posting.row_first
-                cursor.row_end = cursor.row + posting.row_count
-                _prefetch(cursor.row)
-            cursor.following = matcher.column_cursors[posting.column]
-            matcher.column_cursors[posting.column] = cursor_count
-            matcher.column_counts[posting.column] += posting.row_count
-            cursor_count += 1
+            matcher.cursor_ends[posting.column] += 1
+            matcher.row_counts[posting.column] += posting.row_count
+    # A column's cursors lie side by side: each column begins where the one before it ends.
+    for column in range(column_count):
+        cursor_count = matcher.cursor_ends[column]
+        matcher.cursor_ends[column] = cursor_first
+        cursor_first += cursor_count
+    for place in range(feature_count):
+        feature = &tables.features[features[place]]
+        for number in range(feature.posting_count):
+            posting = &tables.postings[feature.posting_first + number]
+            _set_cursor(&matcher.cursors[matcher.cursor_ends[posting.column]], tables, posting)
+            matcher.cursor_ends[posting.column] += 1
     matcher.plain[0] = live
     matcher.plain_count = 1
     matcher.mixed_count = 0
+    matcher.row_words = tables.row_words
+    matcher.window_words = WINDOW_WORDS_MAX if to_the_end else BLOCK_WORDS
     for column in range(column_count):
         _plan_column(matcher, tables, column)
+
+
+cdef inline void _set_cursor(
+    Cursor* cursor, const Tables* tables, const Posting* posting
+) noexcept nogil:
+    if posting.bitmap:
+        cursor.bitmap = tables.bitmaps + <uint64_t> posting.bitmap * tables.row_words
+        _prefetch(cursor.bitmap)
+        return
+    cursor.bitmap = NULL
+    cursor.row = tables.posting_rows + posting.row_first
+    cursor.row_end = cursor.row + posting.row_count
+    _prefetch(cursor.row)
 
 
 cdef inline void _plan_column(
     Matcher* matcher, const Tables* tables, uint32_t column
 ) noexcept nogil:
     cdef const uint64_t* base = tables.bitmaps + <uint64_t> column * tables.row_words
-    cdef uint32_t first = matcher.column_cursors[column]
+    cdef Cursor* cursor = matcher.cursors + (matcher.cursor_ends[column - 1] if column else 0)
+    cdef Cursor* cursor_end = matcher.cursors + matcher.cursor_ends[column]
     cdef uint64_t expected_rows
     cdef uint32_t place
-    _prefetch(base)
-    if first == END:
+    cdef Mixed* mixed
+    if cursor == cursor_end:
         # A base without a zero, as of a column of excludes, rules nothing out.
         if tables.columns[column].base_count < tables.row_count:
+            _prefetch(base)
             matcher.plain[matcher.plain_count] = base
             matcher.plain_count += 1
         return
-    if matcher.cursors[first].bitmap != NULL and matcher.cursors[first].following == END:
-        matcher.plain[matcher.plain_count] = matcher.cursors[first].bitmap
+    if cursor.bitmap != NULL and cursor + 1 == cursor_end:
+        matcher.plain[matcher.plain_count] = cursor.bitmap
         matcher.plain_count += 1
         return
-    expected_rows = <uint64_t> tables.columns[column].base_count + matcher.column_counts[column]
+    _prefetch(base)
+    expected_rows = <uint64_t> tables.columns[column].base_count + matcher.row_counts[column]
     place = matcher.mixed_count
     while place and matcher.mixed[place - 1].expected_rows > expected_rows:
         matcher.mixed[place] = matcher.mixed[place - 1]
         place -= 1
-    matcher.mixed[place].base = base
-    matcher.mixed[place].cursor_first = first
-    matcher.mixed[place].expected_rows = expected_rows
+    mixed = &matcher.mixed[place]
+    mixed.base = base
+    mixed.turned = matcher.turned \
+        + <size_t> column * min(<uint32_t> WINDOW_WORDS_MAX, tables.row_words)
+    mixed.cursor = cursor
+    mixed.cursor_end = cursor_end
+    mixed.word = 0
+    mixed.word_end = 0
+    mixed.words = matcher.window_words
+    mixed.expected_rows = expected_rows
     matcher.mixed_count += 1
 
 
@@ -95,88 +123,65 @@ cdef bint _match(Matcher* matcher, uint32_t word, uint32_t words, uint64_t* rows
 
     Within one plan `word` must not fall, because lists are read once, front to back.
     """
-    cdef uint64_t[MATCH_WORDS_MAX] turned
     cdef uint32_t number
-    cdef const uint64_t* base
-    memcpy(rows, matcher.plain[0] + word, words * sizeof(uint64_t))
-    for number in range(1, matcher.plain_count):
-        _keep(rows, matcher.plain[number] + word, words)
+    if not _meet(matcher.plain, matcher.plain_count, word, words, rows):
+        return False
     for number in range(matcher.mixed_count):
-        if not _any(rows, words):
+        if not _narrow(matcher, &matcher.mixed[number], word, words, rows):
             return False
-        base = matcher.mixed[number].base + word
-        if _turn(matcher, matcher.mixed[number].cursor_first, base, word, words, turned):
-            _keep_turned(rows, base, turned, words)
-        else:
-            _keep(rows, base, words)
-    return _any(rows, words)
+    return True
 
 
-# Whole blocks, because a loop of fixed length becomes straight vector code.
-
-
-cdef inline void _keep(uint64_t* rows, const uint64_t* bitmap, uint32_t words) noexcept nogil:
-    cdef uint32_t _block, step
-    for _block in range(words // BLOCK_WORDS):
-        for step in range(<uint32_t> BLOCK_WORDS):
-            rows[step] &= bitmap[step]
-        rows += BLOCK_WORDS
-        bitmap += BLOCK_WORDS
-
-
-cdef inline void _keep_turned(
-    uint64_t* rows, const uint64_t* base, const uint64_t* turned, uint32_t words
+cdef inline bint _narrow(
+    const Matcher* matcher, Mixed* mixed, uint32_t word, uint32_t words, uint64_t* rows
 ) noexcept nogil:
-    cdef uint32_t _block, step
-    for _block in range(words // BLOCK_WORDS):
-        for step in range(<uint32_t> BLOCK_WORDS):
-            rows[step] &= base[step] ^ turned[step]
-        rows += BLOCK_WORDS
-        base += BLOCK_WORDS
-        turned += BLOCK_WORDS
+    """Keep those of `rows` that are the column's too; false: none is left."""
+    cdef uint32_t word_end = word + words
+    cdef uint32_t words_known
+    cdef bint found = False
+    while word < word_end:
+        if word >= mixed.word_end:
+            _open_window(matcher, mixed, word)
+        words_known = min(word_end, mixed.word_end) - word
+        found |= _meet_turned(
+            mixed.base + word, mixed.turned + (word - mixed.word), words_known, rows)
+        word += words_known
+        rows += words_known
+    return found
 
 
-cdef inline bint _any(const uint64_t* rows, uint32_t words) noexcept nogil:
-    cdef uint64_t found = 0
-    cdef uint32_t _block, step
-    for _block in range(words // BLOCK_WORDS):
-        for step in range(<uint32_t> BLOCK_WORDS):
-            found |= rows[step]
-        rows += BLOCK_WORDS
-    return found != 0
-
-
-cdef bint _turn(
-    Matcher* matcher, uint32_t number, const uint64_t* base,
-    uint32_t word, uint32_t words, uint64_t* turned
-) noexcept nogil:
-    """Fill `turned` with the rows that a column's postings name; false: there are none."""
+cdef void _open_window(const Matcher* matcher, Mixed* mixed, uint32_t word) noexcept nogil:
+    """Fill `turned` with the rows that the postings name, from `word` on; drop lists that end."""
+    cdef uint32_t words = min(mixed.words, matcher.row_words - word)
     cdef uint32_t row_first = word * 64
-    cdef uint32_t row_end = (word + words) * 64
-    cdef bint touched = False
-    cdef Cursor* cursor
+    cdef uint32_t row_end = row_first + words * 64
+    cdef Cursor* cursor = mixed.cursor
+    cdef Cursor* kept = cursor
     cdef const uint32_t* row
-    cdef uint32_t place
-    while number != END:
-        cursor = &matcher.cursors[number]
-        number = cursor.following
+    mixed.word = word
+    mixed.word_end = word + words
+    mixed.words = min(mixed.words * WINDOW_GROWTH, <uint32_t> WINDOW_WORDS_MAX)
+    memset(mixed.turned, 0, words * sizeof(uint64_t))
+    while cursor < mixed.cursor_end:
         if cursor.bitmap != NULL:
-            if not touched:
-                memset(turned, 0, words * sizeof(uint64_t))
-                touched = True
-            for place in range(words):
-                turned[place] |= cursor.bitmap[word + place] ^ base[place]
+            _turn(mixed.base + word, cursor.bitmap + word, words, mixed.turned)
+            kept[0] = cursor[0]
+            kept += 1
+            cursor += 1
             continue
+        if cursor + LISTS_AHEAD < mixed.cursor_end:
+            _prefetch(cursor[LISTS_AHEAD].row)
         row = _gallop(cursor.row, cursor.row_end, row_first)
-        if row < cursor.row_end and row[0] < row_end:
-            if not touched:
-                memset(turned, 0, words * sizeof(uint64_t))
-                touched = True
-            while row < cursor.row_end and row[0] < row_end:
-                turned[(row[0] - row_first) >> 6] |= <uint64_t> 1 << (row[0] & 63)
-                row += 1
-        cursor.row = row
-    return touched
+        while row < cursor.row_end and row[0] < row_end:
+            mixed.turned[(row[0] - row_first) >> 6] |= <uint64_t> 1 << (row[0] & 63)
+            row += 1
+        if row < cursor.row_end:
+            kept.bitmap = NULL
+            kept.row = row
+            kept.row_end = cursor.row_end
+            kept += 1
+        cursor += 1
+    mixed.cursor_end = kept
 
 
 cdef inline const uint32_t* _gallop(

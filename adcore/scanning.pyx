@@ -8,18 +8,18 @@ check hold them to. What they share is the table of values and the checks.
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
+from adcore.bits cimport SPREAD_MORE, _spread
 from adcore.checking cimport _checks_hold, _mark, _terms_hold, _unmark
 from adcore.choosing cimport Choice
 from adcore.matching cimport MATCH_WORDS_MAX, _match
-from adcore.tables cimport BLOCK_WORDS, CHECKED_ROWS
+from adcore.tables cimport BLOCK_WORDS, CHECKED_ROWS, Tables
 
 cdef extern from *:
-    void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
     int _lowest_bit "__builtin_ctzll"(unsigned long long bits) noexcept nogil
     int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
 
 cdef enum:
-    NO_RANK = 0xFFFFFFFF
+    NO_LINE = 0xFFFFFFFF
 
 
 cdef void _scan(
@@ -57,18 +57,27 @@ cdef void _matched(
             bits &= bits - 1
 
 
+cdef void _number_rows(const Tables* tables, uint32_t* row_lines) noexcept nogil:
+    """Fill in the line of each row, and anything for the padding behind the last."""
+    cdef uint32_t row
+    for row in range(tables.row_count):
+        row_lines[row] = tables.lines[tables.row_ranks[row]].line
+    memset(row_lines + tables.row_count, 0,
+           (<size_t> tables.row_words * 64 - tables.row_count) * sizeof(uint32_t))
+
+
 cdef uint32_t _matching_lines(
-    Choice* choice, const uint64_t* live, bint by_rows
+    Choice* choice, const uint64_t* live, const uint32_t* row_lines, bint by_rows
 ) noexcept nogil:
     """Write the numbers of lines with a matching row to `candidates`, in rank order; their count.
 
     By rows, or by the index.
     """
     cdef uint64_t[MATCH_WORDS_MAX] rows
+    cdef uint32_t[MATCH_WORDS_MAX * 64 + SPREAD_MORE] numbers
     cdef uint32_t count = 0, word = 0
-    cdef uint32_t words, place, rank, first
-    cdef uint32_t rank_before = NO_RANK
-    cdef uint64_t bits
+    cdef uint32_t words, place, line
+    cdef uint32_t line_before = NO_LINE
     cdef bint marked = by_rows or choice.tables.checks_values
     if marked:
         _mark(choice)
@@ -78,20 +87,13 @@ cdef uint32_t _matching_lines(
             _scan(choice, live, word, words, rows)
         else:
             _matched(choice, live, word, words, rows)
-        # First all of a block's ranks, while their lines are on the way.
-        first = count
-        for place in range(words):
-            bits = rows[place]
-            while bits:
-                rank = choice.tables.row_ranks[(word + place) * 64 + <uint32_t> _lowest_bit(bits)]
-                if rank != rank_before:
-                    _prefetch(&choice.tables.lines[rank].line)
-                    choice.candidates[count] = rank
-                    count += 1
-                    rank_before = rank
-                bits &= bits - 1
-        for place in range(first, count):
-            choice.candidates[place] = choice.tables.lines[choice.candidates[place]].line
+        # The rows of a line are adjacent. Whether a number is kept or written over is no branch,
+        # because nobody could foretell it; there is room for one number more than there are lines.
+        for place in range(_spread(rows, words, word * 64, numbers)):
+            line = row_lines[numbers[place]]
+            choice.candidates[count] = line
+            count += line != line_before
+            line_before = line
         word += words
     if marked:
         _unmark(choice)
