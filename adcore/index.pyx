@@ -88,6 +88,8 @@ cdef class Index:
 
     cdef int _allocate(self) except -1:
         cdef Choice* choice = <Choice*> PyMem_Calloc(1, sizeof(Choice))
+        cdef size_t postings_max = \
+            <size_t> REQUEST_FEATURES_MAX * (self.tables.posting_count_max + 1)
         if choice == NULL:
             raise MemoryError
         self.choice = choice
@@ -95,8 +97,8 @@ cdef class Index:
         choice.labels_taken = <uint8_t*> PyMem_Calloc(self.tables.header.label_count + 1, 1)
         choice.candidates = <uint32_t*> PyMem_Malloc(
             (self.tables.counts[LINES] + 1) * sizeof(uint32_t))
-        choice.matcher.cursors = <Cursor*> PyMem_Malloc(
-            <size_t> REQUEST_FEATURES_MAX * (self.tables.posting_count_max + 1) * sizeof(Cursor))
+        choice.matcher.postings = <uint32_t*> PyMem_Malloc(postings_max * sizeof(uint32_t))
+        choice.matcher.cursors = <Cursor*> PyMem_Malloc(postings_max * sizeof(Cursor))
         choice.matcher.turned = <uint64_t*> PyMem_Malloc(
             (<size_t> self.tables.counts[COLUMNS]
              * min(<uint32_t> WINDOW_WORDS_MAX, self.tables.row_words)
@@ -104,8 +106,8 @@ cdef class Index:
         choice.asked = <uint64_t*> PyMem_Calloc(
             self.tables.counts[FEATURES] // 64 + 1, sizeof(uint64_t))
         if choice.labels_taken == NULL or choice.candidates == NULL \
-                or choice.matcher.cursors == NULL or choice.matcher.turned == NULL \
-                or choice.asked == NULL:
+                or choice.matcher.postings == NULL or choice.matcher.cursors == NULL \
+                or choice.matcher.turned == NULL or choice.asked == NULL:
             raise MemoryError
         return 0
 
@@ -113,6 +115,7 @@ cdef class Index:
         if self.choice != NULL:
             PyMem_Free(self.choice.labels_taken)
             PyMem_Free(self.choice.candidates)
+            PyMem_Free(self.choice.matcher.postings)
             PyMem_Free(self.choice.matcher.cursors)
             PyMem_Free(self.choice.matcher.turned)
             PyMem_Free(self.choice.asked)
