@@ -189,6 +189,28 @@ cdef class Index:
             self.busy = False
         return differences
 
+    def replay(self, Request request, Live live, uint64_t draw, uint32_t times):
+        cdef Choice* choice = self.choice
+        cdef uint32_t _time
+        if not len(self._placements(request, live)):
+            raise ValueError("placements: none to fill")
+        self.busy = True
+        try:
+            choice.context.draw = draw
+            self._begin(request)
+            self._prepare(request, live, 0, False)
+            with nogil:
+                for _time in range(times):
+                    _forget_labels(choice)
+                    memset(choice.seen, 0, sizeof(choice.seen))
+                    _plan(&choice.matcher, &self.tables, live.bitmap,
+                          choice.context.features, choice.context.feature_count, False)
+                    _fill(choice)
+            return choice.winner_count
+        finally:
+            _forget_labels(choice)
+            self.busy = False
+
     def explain(self, Request request, Live live, uint64_t draw):
         placements = self._placements(request, live)
         cdef Py_ssize_t lines = self.tables.counts[LINES]
