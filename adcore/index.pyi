@@ -84,6 +84,12 @@ class Index:
         """The same, from reading each row as it was booked: what the index is held against."""
     def differences(self, request: Request, live: Live, word_first: int, word_count: int) -> int:
         """Count the rows on which both disagree, among 64 x `word_count` rows from a word on."""
+    def replay(self, request: Request, live: Live, draw: int, times: int) -> int:
+        """Read the request once, and plan and fill its first placement so many times over.
+
+        For benchmarks: the time that one more takes is the kernel's alone, with what it reads in
+        the caches. Returns the number of winners.
+        """
     def explain(self, request: Request, live: Live, draw: int) -> list[Explanation]:
         """Give each placement's winners and why every other line item lost, as `select` decides.
 

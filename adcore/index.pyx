@@ -92,6 +92,8 @@ cdef class Index:
 
     cdef int _allocate(self) except -1:
         cdef Choice* choice = <Choice*> PyMem_Calloc(1, sizeof(Choice))
+        cdef size_t postings_max = \
+            <size_t> REQUEST_FEATURES_MAX * (self.tables.posting_count_max + 1)
         if choice == NULL:
             raise MemoryError
         self.choice = choice
@@ -99,8 +101,8 @@ cdef class Index:
         choice.labels_taken = <uint8_t*> PyMem_Calloc(self.tables.header.label_count + 1, 1)
         choice.candidates = <uint32_t*> PyMem_Malloc(
             (self.tables.counts[LINES] + 1) * sizeof(uint32_t))
-        choice.matcher.cursors = <Cursor*> PyMem_Malloc(
-            <size_t> REQUEST_FEATURES_MAX * (self.tables.posting_count_max + 1) * sizeof(Cursor))
+        choice.matcher.postings = <uint32_t*> PyMem_Malloc(postings_max * sizeof(uint32_t))
+        choice.matcher.cursors = <Cursor*> PyMem_Malloc(postings_max * sizeof(Cursor))
         choice.matcher.turned = <uint64_t*> PyMem_Malloc(
             (<size_t> self.tables.counts[COLUMNS]
              * min(<uint32_t> WINDOW_WORDS_MAX, self.tables.row_words)
@@ -108,8 +110,8 @@ cdef class Index:
         choice.asked = <uint64_t*> PyMem_Calloc(
             self.tables.counts[FEATURES] // 64 + 1, sizeof(uint64_t))
         if choice.labels_taken == NULL or choice.candidates == NULL \
-                or choice.matcher.cursors == NULL or choice.matcher.turned == NULL \
-                or choice.asked == NULL:
+                or choice.matcher.postings == NULL or choice.matcher.cursors == NULL \
+                or choice.matcher.turned == NULL or choice.asked == NULL:
             raise MemoryError
         return 0
 
@@ -117,6 +119,7 @@ cdef class Index:
         if self.choice != NULL:
             PyMem_Free(self.choice.labels_taken)
             PyMem_Free(self.choice.candidates)
+            PyMem_Free(self.choice.matcher.postings)
             PyMem_Free(self.choice.matcher.cursors)
             PyMem_Free(self.choice.matcher.turned)
             PyMem_Free(self.choice.asked)
@@ -210,6 +213,28 @@ cdef class Index:
         finally:
             self.busy = False
         return differences
+
+    def replay(self, Request request, Live live, uint64_t draw, uint32_t times):
+        cdef Choice* choice = self.choice
+        cdef uint32_t _time
+        if not len(self._placements(request, live)):
+            raise ValueError("placements: none to fill")
+        self.busy = True
+        try:
+            choice.context.draw = draw
+            self._begin(request)
+            self._prepare(request, live, 0, False)
+            with nogil:
+                for _time in range(times):
+                    _forget_labels(choice)
+                    memset(choice.seen, 0, sizeof(choice.seen))
+                    _plan(&choice.matcher, &self.tables, live.bitmap,
+                          choice.context.features, choice.context.feature_count, False)
+                    _fill(choice)
+            return choice.winner_count
+        finally:
+            _forget_labels(choice)
+            self.busy = False
 
     def explain(self, Request request, Live live, uint64_t draw):
         placements = self._placements(request, live)

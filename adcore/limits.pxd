@@ -24,8 +24,9 @@ cpdef enum:
     LABELS_MAX = 8
     # Placements in one request, as Kevel's API has it; a page has fewer than 20 slots.
     PLACEMENTS_MAX = 50
-    # Winners of one placement, as Kevel's `count`.
-    WINNERS_MAX = 20
+    # Winners of one placement: five times what Kevel's `count` may be, for a caller that ranks them
+    # once more. Room for all of a request's is kept in a fixed array of 80 KB, touched as used.
+    WINNERS_MAX = 100
     # Values of one multi-valued dimension in a request (segments: the research workload has 500).
     REQUEST_VALUES_MAX = 1024
     # Keys of one request and one placement together; their values, over all keys together, are at

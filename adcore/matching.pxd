@@ -41,7 +41,8 @@ cdef struct Matcher:
     uint32_t window_words                   # of each column's first window
     uint32_t cursor_ends[COLUMNS_MAX]       # of each column's cursors, and where the next one's are
     uint32_t row_counts[COLUMNS_MAX]        # of each column's postings
-    Cursor* cursors
+    uint32_t* postings                      # of the request's features
+    Cursor* cursors                         # of the same, side by side by column
     uint64_t* turned                        # each column's window
 
 cdef void _plan(

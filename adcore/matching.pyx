@@ -34,6 +34,7 @@ cdef void _plan(
 ) noexcept nogil:
     """Begin anew; `to_the_end`: every block will be asked for, so small windows save nothing."""
     cdef uint32_t column_count = tables.counts[COLUMNS]
+    cdef uint32_t posting_count = 0
     cdef uint32_t cursor_first = 0
     cdef uint32_t place, number, column, cursor_count
     cdef const Feature* feature
@@ -42,21 +43,21 @@ cdef void _plan(
     memset(matcher.row_counts, 0, column_count * sizeof(uint32_t))
     for place in range(feature_count):
         feature = &tables.features[features[place]]
-        for number in range(feature.posting_count):
-            posting = &tables.postings[feature.posting_first + number]
+        for number in range(feature.posting_first, feature.posting_first + feature.posting_count):
+            posting = &tables.postings[number]
+            matcher.postings[posting_count] = number
             matcher.cursor_ends[posting.column] += 1
             matcher.row_counts[posting.column] += posting.row_count
+            posting_count += 1
     # A column's cursors lie side by side: each column begins where the one before it ends.
     for column in range(column_count):
         cursor_count = matcher.cursor_ends[column]
         matcher.cursor_ends[column] = cursor_first
         cursor_first += cursor_count
-    for place in range(feature_count):
-        feature = &tables.features[features[place]]
-        for number in range(feature.posting_count):
-            posting = &tables.postings[feature.posting_first + number]
-            _set_cursor(&matcher.cursors[matcher.cursor_ends[posting.column]], tables, posting)
-            matcher.cursor_ends[posting.column] += 1
+    for place in range(posting_count):
+        posting = &tables.postings[matcher.postings[place]]
+        _set_cursor(&matcher.cursors[matcher.cursor_ends[posting.column]], tables, posting)
+        matcher.cursor_ends[posting.column] += 1
     matcher.plain[0] = live
     matcher.plain_count = 1
     matcher.mixed_count = 0
@@ -69,14 +70,14 @@ cdef void _plan(
 cdef inline void _set_cursor(
     Cursor* cursor, const Tables* tables, const Posting* posting
 ) noexcept nogil:
+    cursor.bitmap = NULL
     if posting.bitmap:
         cursor.bitmap = tables.bitmaps + <uint64_t> posting.bitmap * tables.row_words
         _prefetch(cursor.bitmap)
-        return
-    cursor.bitmap = NULL
-    cursor.row = tables.posting_rows + posting.row_first
-    cursor.row_end = cursor.row + posting.row_count
-    _prefetch(cursor.row)
+    else:
+        cursor.row = tables.posting_rows + posting.row_first
+        cursor.row_end = cursor.row + posting.row_count
+        _prefetch(cursor.row)
 
 
 cdef inline void _plan_column(

@@ -49,8 +49,9 @@ README = Path(__file__).with_name("README.md")
 MARKERS = "<!-- engine:begin -->", "<!-- engine:end -->"
 WORKLOADS: tuple[str, ...] = (*get_args(workload.Workload), *get_args(wide.Wide))
 REFERENCE = "ADS-A"
-WINNERS = (1, 10, 20)  # at most WINNERS_MAX
+WINNERS = (1, 10, 100)  # at most WINNERS_MAX
 COMPARED_WINNERS = 10
+REPLAYS = 20  # of a kernel, in one measurement: the clock's steps are a tenth of what one takes
 OURS = "adcore"
 
 
@@ -141,6 +142,7 @@ class Prepared(Struct, frozen=True):
     live: adcore.Live
     compile_s: float
     selects: dict[int, Subject]  # by winners
+    kernels: dict[int, Subject]
     matchers: tuple[Matcher, ...]  # ours first
 
 
@@ -159,13 +161,17 @@ def prepare(name: str, size: Size, seed: int) -> Prepared:
         )
         for winners, same in asked.items()
     }
+    kernels = {
+        winners: Subject(f"kernel {winners}", index.replay, subject.calls, replays=REPLAYS)
+        for winners, subject in selects.items()
+    }
     calls = [(request, live) for request in asked[WINNERS[0]]]
     ours = Matcher(Subject(OURS, index.matching, calls), found)
     peers = _peers(source, [request for request, _ in calls[: size.peer_requests]])
     peers.append(Matcher(Subject("adcore's scan", index.scan, calls[: size.peer_requests]), found))
     for peer in peers:
         check(f"{name}, {size.line_items} line items", ours, peer)
-    return Prepared(name, index, live, compile_s, selects, (ours, *peers))
+    return Prepared(name, index, live, compile_s, selects, kernels, (ours, *peers))
 
 
 def _peers(source: adcore.Catalog, asked: Sequence[Request]) -> list[Matcher]:
@@ -187,7 +193,11 @@ def measure_size(cases: Sequence[Prepared], rounds: int, seed: int, clocks: list
     subjects = [
         (case.name, subject)
         for case in cases
-        for subject in (*case.selects.values(), *(it.subject for it in case.matchers))
+        for subject in (
+            *case.selects.values(),
+            *case.kernels.values(),
+            *(it.subject for it in case.matchers),
+        )
     ]
     passes: Passes = {(name, subject.name): [] for name, subject in subjects}
     rng = Random(seed)
@@ -210,7 +220,15 @@ def figures_of(case: Prepared, size: Size, passes: Passes, clock_ns: float) -> C
     selects = []
     for winners, subject in case.selects.items():
         winning, won_mean = checksum(won(subject))
-        selects.append(Selected(winners, won_mean, latency(times(subject.name), clock_ns), winning))
+        selects.append(
+            Selected(
+                winners=winners,
+                won=won_mean,
+                latency=latency(times(subject.name), clock_ns),
+                kernel=latency(times(case.kernels[winners].name), 0),
+                answers=winning,
+            )
+        )
     names = [it.subject.name for it in case.matchers]
     compared = f"select {COMPARED_WINNERS}"
     return Case(

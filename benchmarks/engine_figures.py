@@ -7,7 +7,7 @@ import msgspec
 
 from benchmarks.figures import Figure, Spread
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 class Latency(Figure):
@@ -24,6 +24,7 @@ class Selected(Figure):
     winners: int  # asked for
     won: float  # a request, on average
     latency: Latency
+    kernel: Latency  # of planning and filling alone: the request is read, its rows in the caches
     answers: str  # SHA-256 over the winning line items
 
 

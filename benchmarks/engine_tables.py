@@ -8,7 +8,7 @@ from benchmarks.tables import table
 
 
 def tables(run: Run) -> str:
-    return "\n\n".join((_selects(run), _matches(run), _indexes(run), _where(run)))
+    return "\n\n".join((_selects(run), _kernels(run), _matches(run), _indexes(run), _where(run)))
 
 
 def _selects(run: Run) -> str:
@@ -25,6 +25,14 @@ def _selects(run: Run) -> str:
             )
             for case in run.cases
         ],
+    )
+
+
+def _kernels(run: Run) -> str:
+    winners = [it.winners for it in run.cases[0].select]
+    head = ("plan and fill alone: p50 / p99 / max, µs", *(f"{count} wanted" for count in winners))
+    return table(
+        head, [(_case(case), *(_latency(it.kernel) for it in case.select)) for case in run.cases]
     )
 
 

@@ -5,6 +5,7 @@ Nothing here looks at how fast anything was.
 
 import gc
 import hashlib
+import time
 from array import array
 from pathlib import Path
 
@@ -44,6 +45,9 @@ def test_a_run_has_every_figure(tmp_path: Path) -> None:
         for it in (*case.select, *case.match):
             assert it.latency.p50_us.median <= it.latency.p99_us.median <= it.latency.max_us.median
             assert it.latency.worst_us <= it.latency.max_us.low
+        for it in case.select:
+            assert it.kernel.requests == it.latency.requests
+            assert 0 <= it.kernel.p50_us.median <= it.latency.p50_us.median
         assert 0 < case.select[0].won <= case.select[1].won <= case.select[2].won
         assert case.select[0].answers != case.select[2].answers
     assert run.cases[0].of_ads_a.match.median == run.cases[0].of_ads_a.select.median == 1
@@ -204,6 +208,22 @@ def test_the_clock_is_taken_off_and_the_worst_request_is_slow_in_every_round() -
     assert found.p50_us == figures.Spread(2.05, 2.0, 2.1)
     assert (found.max_us.low, found.max_us.high) == (3.1, 9.0)
     assert found.worst_us == 3.1
+
+
+def test_a_replay_is_what_more_of_them_take_longer() -> None:
+    """Reading takes ten times as long as what is repeated, and isn't in the figure."""
+    asked = []
+
+    def ask(request: int, times: int) -> None:
+        asked.append((request, times))
+        end = time.perf_counter_ns() + 2_000_000 + times * 200_000
+        while time.perf_counter_ns() < end:
+            pass
+
+    times = timing.timed(timing.Subject("kernel", ask, [(7,), (8,)], replays=10))
+    assert asked == [(request, count) for request in (7, 8) for count in (1, 1, 11)]
+    assert len(times) == 2
+    assert all(150_000 < it < 1_000_000 for it in times)
 
 
 def test_a_ratio_is_over_the_requests_that_both_were_asked() -> None:

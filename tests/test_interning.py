@@ -7,6 +7,7 @@ from adcore import tables
 from adcore.catalog import Expression
 from adcore.numbering import Numbering
 from adcore.request import Placement, Request
+from tests.oracle import holds
 from tests.worlds import MOMENTS, catalog_of, item
 
 NOW_S = MOMENTS[0]
@@ -53,3 +54,83 @@ def test_values_whose_hashes_begin_alike_are_told_apart() -> None:
             for asked in (one, other):
                 [lines] = index.matching(Request([Placement("slot")], segments=[asked]), live)
                 assert [known[line] for line in lines] == [asked] * (asked in known)
+
+
+# -- the bytes of a value: words of eight, and what is left ----------------------------------------
+
+SIZES = [*range(1, 18), *range(30, 34), 63, 64, 65, 255, 256]
+
+
+def texts_of(size: int) -> list[str]:
+    """Texts of so many bytes: some differ only in one byte, in case, or beyond ASCII."""
+    plain = ("the quick brown fox " * 13)[:size]
+    made = {plain, plain.upper(), plain.swapcase(), "@" * size, "`" * size, "[" * size, "{" * size}
+    made |= {plain[:place] + "#" + plain[place + 1 :] for place in {0, size // 2, size - 1}}
+    for letter in "éÉ\x7f\u0080ÿĀ漢\U0001f600":
+        room = size - len(letter.encode())
+        if room >= 0:
+            made |= {plain[:room] + letter, letter + plain.upper()[:room]}
+    assert all(len(text.encode()) == size for text in made)
+    return sorted(made)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_texts_of_every_size_meet_their_like_and_nothing_else(size: int) -> None:
+    """Held against the oracle, one text of the request at a time, and all of them at once."""
+    texts = texts_of(size)
+    near = [text for other in {max(1, size - 1), min(256, size + 1)} for text in texts_of(other)]
+    lines = [
+        *(item(n, targeting=Expression(dimension="segment", include=(it,)))
+          for n, it in enumerate(texts, 1)),
+        *(item(n, targeting=Expression(key="k", include=(it,)))
+          for n, it in enumerate(texts, 1001)),
+    ]  # fmt: skip
+    index = adcore.compile(catalog_of(*lines))
+    live = index.live(NOW_S)
+    asked = [[text] for text in (*texts, *near, "", "x" * 257, texts[0] + "x" * 256)]
+    for segments in (*asked, texts, [*near, *texts]):
+        request = Request([Placement("slot")], segments=segments, key_values={"k": segments})
+        assert sorted(index.matching(request, live)[0]) == [
+            number
+            for number, line in enumerate(lines)
+            if holds(line.targeting, request, request.placements[0])
+        ]
+
+
+def test_a_text_that_begins_as_another_is_another() -> None:
+    """Known: every prefix of a long text. Zeros, which fill up a word, are bytes as well."""
+    long = "abcdefgh" * 3
+    for filler in ("", "\0", "\0\0\0\0"):
+        known = [long[:size] + filler for size in range(1, 25)]
+        lines = [
+            item(n, targeting=Expression(key="k", include=(it,))) for n, it in enumerate(known, 1)
+        ]
+        index = adcore.compile(catalog_of(*lines))
+        live = index.live(NOW_S)
+        for size in range(25):
+            for more in ("", "\0", "\0\0", "\0\0\0\0", "\0" * 8, "x"):
+                asked = long[:size] + more
+                request = Request([Placement("slot")], key_values={"k": asked})
+                [lines_found] = index.matching(request, live)
+                assert [known[line] for line in lines_found] == [asked] * (asked in known)
+
+
+def test_a_text_that_utf8_can_not_say_matches_nothing() -> None:
+    index = adcore.compile(
+        catalog_of(item(1, targeting=Expression(dimension="segment", include=("known",))))
+    )
+    live = index.live(NOW_S)
+    for segments, won in ((["\ud800"], 0), (["\ud800", "known"], 1), (["known", "\udfff"], 1)):
+        request = Request([Placement("slot")], segments=segments)
+        assert len(index.matching(request, live)[0]) == won
+
+
+def test_a_subclass_of_text_is_text() -> None:
+    class Text(str):
+        pass
+
+    index = adcore.compile(
+        catalog_of(item(1, targeting=Expression(dimension="segment", include=("known",))))
+    )
+    request = Request([Placement("slot")], segments=[Text("KNOWN")])
+    assert list(index.matching(request, index.live(NOW_S))[0]) == [0]

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adcore import Request
+from adcore.limits import WINNERS_MAX
 from server.delivery import kevel
 from server.delivery.answer import DECISION_ID_BYTES, Moment, Writer
 from server.delivery.asking import to_request
@@ -111,6 +112,18 @@ def test_any_json_is_read_or_refused(value):
         kevel.parse(json.dumps(value).encode("utf-8", "surrogatepass"))
     except kevel.Unreadable as error:
         assert error.reason in ("json", "shape")
+
+
+@pytest.mark.parametrize(("count", "fits"), [(1, True), (20, True), (21, False), (100, False)])
+def test_a_placement_may_ask_for_as_many_as_kevel_gives(count, fits):
+    """The engine gives more, to callers that rank once more."""
+    assert kevel.COUNT_MAX < WINNERS_MAX
+    body = json.dumps({"placements": [{"divName": "d", "siteId": 1, "count": count}]}).encode()
+    if fits:
+        assert kevel.parse(body)
+    else:
+        with pytest.raises(kevel.Unreadable):
+            kevel.parse(body)
 
 
 @pytest.mark.parametrize(

@@ -16,12 +16,12 @@ from adcore.limits import (
     PLACEMENTS_MAX,
     REQUEST_KEYS_MAX,
     REQUEST_VALUES_MAX,
-    WINNERS_MAX,
 )
 from server.delivery.asking import names_fault
 
 EXACT: Final = 2**53  # key-values are compared as doubles: past this, two integers may be one
 FLOOR_UNITS_MAX: Final = 1_000_000  # of currency a thousand; more is a mistake in the unit
+COUNT_MAX: Final = 20  # Kevel's; the engine gives more (WINNERS_MAX)
 EVENTS_MAX: Final = 16  # tracking URLs a placement: each costs a signature
 LIST_MAX: Final = 64  # zones, ad types, values of one property
 
@@ -42,7 +42,7 @@ class PlacementAsked(Struct, rename="camel", gc=False):
     site_id: CatalogId | None = None
     ad_types: Ids | None = None
     zone_ids: Ids | None = None
-    count: Annotated[int, Meta(ge=1, le=WINNERS_MAX)] | None = None
+    count: Annotated[int, Meta(ge=1, le=COUNT_MAX)] | None = None
     properties: Properties | None = None
     event_ids: (
         Annotated[list[Annotated[int, Meta(ge=1, le=65535)]], Meta(max_length=EVENTS_MAX)] | None
