@@ -7,10 +7,11 @@ ours.
 """
 
 from adcore.catalog import Catalog
-from adcore.index import Index, Win
+from adcore.index import Index
 from adcore.layout import compile
 from adcore.live import Live
 from adcore.plan import Plan
 from adcore.request import Placement, Request
+from adcore.win import Win
 
 __all__ = ["Catalog", "Index", "Live", "Placement", "Plan", "Request", "Win", "compile"]

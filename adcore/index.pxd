@@ -5,15 +5,7 @@ from adcore.live cimport Live
 from adcore.plan cimport Directory
 from adcore.request cimport Request
 from adcore.tables cimport Tables
-
-cdef class Win:
-    cdef readonly uint32_t line
-    cdef readonly uint32_t ad
-    cdef readonly int64_t line_item_id
-    cdef readonly int64_t creative_id
-    cdef readonly uint32_t priority
-    cdef readonly int64_t ecpm_micros
-    cdef readonly int64_t clear_price_micros
+from adcore.win cimport Win
 
 cdef class Index:
     cdef Py_buffer view

@@ -8,25 +8,9 @@ from adcore.live import Live
 from adcore.plan import Plan
 from adcore.reasons import Explanation, Verdict
 from adcore.request import Request
+from adcore.win import Win
 
 OUTCOMES: tuple[str, ...]
-
-@final
-class Win:
-    """A line item that won a placement, with the ad to show and the price to pay."""
-
-    line: int
-    """Position in `catalog.line_items`."""
-    ad: int
-    """Running number over `for line in line_items: for ad in line.ads`."""
-    line_item_id: int
-    creative_id: int
-    priority: int
-    ecpm_micros: int
-    clear_price_micros: int
-    """In the unit of the line item's rate."""
-
-    def __init__(self) -> None: ...
 
 @final
 class Index:

@@ -22,15 +22,14 @@ from adcore.scanning cimport _differences, _matching_lines, _number_rows
 from adcore.tables cimport (
     ADS, COLUMNS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open, _tier,
 )
+from adcore.win cimport Win
 
 import array
-
 from typing import get_args
 
 from adcore import tables
 from adcore.catalog import Dimension
 from adcore.reasons import Explanation, Reason, Verdict
-
 from adcore.zones import zone_names
 
 # What `_outcomes` counts, in its order.
@@ -40,23 +39,6 @@ OUTCOMES = ("won", "not_live", "targeting", "throttled", "floor", "label", "crea
 cdef list DIMENSIONS = sorted(
     get_args(Dimension), key=lambda name: getattr(tables, f"SPACE_{name.upper()}")
 )
-
-
-@cython.final
-@cython.auto_pickle(False)
-@cython.freelist(64)
-cdef class Win:
-    """A line item that won a placement, with the ad to show and the price to pay."""
-
-    def __init__(self):
-        raise TypeError("made by Index.select")
-
-    def __repr__(self):
-        return (
-            f"<Win line={self.line} ad={self.ad} line_item_id={self.line_item_id}"
-            f" creative_id={self.creative_id} priority={self.priority}"
-            f" ecpm_micros={self.ecpm_micros} clear_price_micros={self.clear_price_micros}>"
-        )
 
 
 # Never part of a cycle, and its buffer must not be cleared by a collection while it is in use.
@@ -104,9 +86,8 @@ cdef class Index:
         choice.matcher.postings = <uint32_t*> PyMem_Malloc(postings_max * sizeof(uint32_t))
         choice.matcher.cursors = <Cursor*> PyMem_Malloc(postings_max * sizeof(Cursor))
         choice.matcher.turned = <uint64_t*> PyMem_Malloc(
-            (<size_t> self.tables.counts[COLUMNS]
-             * min(<uint32_t> WINDOW_WORDS_MAX, self.tables.row_words)
-             + 1) * sizeof(uint64_t))
+            (<size_t> self.tables.counts[COLUMNS] * min(
+                <uint32_t> WINDOW_WORDS_MAX, self.tables.row_words) + 1) * sizeof(uint64_t))
         choice.asked = <uint64_t*> PyMem_Calloc(
             self.tables.counts[FEATURES] // 64 + 1, sizeof(uint64_t))
         if choice.labels_taken == NULL or choice.candidates == NULL \
@@ -230,7 +211,7 @@ cdef class Index:
                     memset(choice.seen, 0, sizeof(choice.seen))
                     _plan(&choice.matcher, &self.tables, live.bitmap,
                           choice.context.features, choice.context.feature_count, False)
-                    _fill(choice)
+                    _decide(choice)
             return choice.winner_count
         finally:
             _forget_labels(choice)

@@ -88,7 +88,7 @@ def test_winners_are_found_wherever_they_stand() -> None:
     made = (lines.get(n) or item(n + 1, 10**9 - n, targeting=never) for n in range(rows))
     index = adcore.compile(catalog_of(*made))
     live = index.live(NOW_S)
-    for number, place in enumerate(places):
+    for number in range(len(places)):
         names = [f"p{number}", f"p{(number + 1) % len(places)}"]
         for segments in (names[:1], names, [*names, "unknown"]):
             request = Request([Placement("slot", count=3)], segments=segments, keywords=["n9"])

@@ -1,6 +1,6 @@
 from libc.stdint cimport int64_t, uint8_t
 
-from adcore.index cimport Win
+from adcore.win cimport Win
 
 from server.delivery.sealing cimport Key
 from server.delivery.snapshot cimport Snapshot

@@ -10,7 +10,7 @@ from cpython.mem cimport PyMem_Free, PyMem_Realloc
 from libc.stdint cimport uint8_t, uint64_t
 from libc.string cimport memcpy
 
-from adcore.index cimport Win
+from adcore.win cimport Win
 
 from server.delivery.sealing cimport _spell
 from server.delivery.snapshot cimport Snapshot

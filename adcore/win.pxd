@@ -1,0 +1,12 @@
+# What `Index.select` gives.
+
+from libc.stdint cimport int64_t, uint32_t
+
+cdef class Win:
+    cdef readonly uint32_t line
+    cdef readonly uint32_t ad
+    cdef readonly int64_t line_item_id
+    cdef readonly int64_t creative_id
+    cdef readonly uint32_t priority
+    cdef readonly int64_t ecpm_micros
+    cdef readonly int64_t clear_price_micros
