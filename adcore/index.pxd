@@ -29,6 +29,6 @@ cdef class Index:
     cdef int _prepare(
         self, Request request, Live live, uint32_t number, bint to_the_end) except -1
     cdef int _select(self, Request request, Live live, uint64_t draw, list answers) except -1
-    cdef int _number_rows(self) except -1
+    cdef int _know_lines(self) except -1
     cdef list _matching(self, Request request, Live live, bint by_rows)
     cdef Win _win(self, const Winner* winner)

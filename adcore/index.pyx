@@ -345,7 +345,7 @@ cdef class Index:
                 (<list> answers[number]).append(self._win(&choice.winners[winner]))
         return 0
 
-    cdef int _number_rows(self) except -1:
+    cdef int _know_lines(self) except -1:
         """Have the line of each row at hand, from the first full match on: servers never ask."""
         cdef uint32_t* row_lines
         if self.row_lines != NULL:
@@ -364,7 +364,7 @@ cdef class Index:
         cdef list answers = [array.array("I") for _ in self._placements(request, live)]
         cdef uint32_t number, count
         cdef array.array answer
-        self._number_rows()
+        self._know_lines()
         self.busy = True
         try:
             self._begin(request)
