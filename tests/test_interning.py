@@ -27,9 +27,13 @@ def test_a_value_is_found_wherever_it_stands_among_others(count: int) -> None:
             assert index.select(Request([Placement("slot")], segments=segments), live, 1)[0]
 
 
-def test_values_whose_hashes_begin_alike_are_told_apart() -> None:
-    """The table keeps half of a hash; of 300,000 values seven pairs share theirs."""
-    texts = [f"{n * 0x9E3779B97F4A7C15 % 2**64:x}" for n in range(300_000)]
+@pytest.mark.parametrize("bits", [64, 52, 28])
+def test_values_whose_hashes_begin_alike_are_told_apart(bits: int) -> None:
+    """The table keeps half of a hash; of 300,000 values about ten pairs share theirs.
+
+    Texts of two words, of one and a part, and of a part: what is compared last, differs.
+    """
+    texts = [f"{n * 0x9E3779B97F4A7C15 % 2**bits:x}" for n in range(300_000)]
     numbering = Numbering()
     for text in texts:
         numbering.add(tables.SPACE_SEGMENT, text.encode())
@@ -65,6 +69,7 @@ def texts_of(size: int) -> list[str]:
     """Texts of so many bytes: some differ only in one byte, in case, or beyond ASCII."""
     plain = ("the quick brown fox " * 13)[:size]
     made = {plain, plain.upper(), plain.swapcase(), "@" * size, "`" * size, "[" * size, "{" * size}
+    made |= {letter * size for letter in "aAzZ"}
     made |= {plain[:place] + "#" + plain[place + 1 :] for place in {0, size // 2, size - 1}}
     for letter in "éÉ\x7f\u0080ÿĀ漢\U0001f600":
         room = size - len(letter.encode())

@@ -11,6 +11,7 @@ import pytest
 
 import adcore
 from adcore.catalog import Expression, LineItem
+from adcore.index import OUTCOMES
 from adcore.request import Placement, Request
 from tests.worlds import MOMENTS, catalog_of, item
 
@@ -122,3 +123,30 @@ def test_replaying_changes_nothing() -> None:
         assert [[win.line for win in it] for it in index.select(request, live, 3)] == won
     with pytest.raises(ValueError, match="none to fill"):
         index.replay(Request([]), live, 3, 1)
+
+
+@pytest.mark.parametrize("rows", [1, 64, 513, 5000])
+def test_every_row_of_a_whole_walk_is_counted_once(rows: int) -> None:
+    rng = Random(rows)
+    only = Expression(dimension="keyword", include=("k",))
+    lines = [
+        item(
+            n,
+            10**9 - n,
+            status="active" if rng.random() < 0.7 else "paused",
+            targeting=only if rng.random() < 0.01 else Expression(key="never", include=("x",)),
+        )
+        for n in range(1, rows + 1)
+    ]
+    index = adcore.compile(catalog_of(*lines))
+    live = index.live(NOW_S)
+    request = Request([Placement("slot", count=100)], keywords=["k"])
+    [won] = index.select(request, live, 1)
+    active = [line for line in lines if line.status == "active"]
+    assert [win.line_item_id for win in won] == [it.id for it in active if it.targeting is only]
+    assert index.seen == {
+        **dict.fromkeys(OUTCOMES, 0),
+        "won": len(won),
+        "not_live": rows - len(active),
+        "targeting": len(active) - len(won),
+    }
