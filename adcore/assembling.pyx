@@ -128,7 +128,7 @@ cdef class Assembly:
         cdef Ranked* ranked = <Ranked*> PyMem_RawCalloc(
             2 * <size_t> self.line_count + 1, sizeof(Ranked))
         cdef Ranked* one = ranked
-        cdef uint32_t rank
+        cdef uint32_t rank, tiers = 0, groups = 0
         if ranked == NULL:
             raise MemoryError
         with nogil:
@@ -139,13 +139,15 @@ cdef class Assembly:
                     one[rank].worst_first = <uint64_t> (
                         <int64_t> ECPM_MAX - lines[rank].line.ecpm_micros)
             one = _sorted(one, one + self.line_count, self.line_count)
-            self.group_count = 0
-            self.tier_count = 0
             for rank in range(self.line_count):
                 self.order[rank] = one[rank].line
-                self.tier_count += not rank or one[rank].priority != one[rank - 1].priority
-                self.group_count += not rank or one[rank].priority != one[rank - 1].priority \
-                    or one[rank].worst_first != one[rank - 1].worst_first
+                if not rank or one[rank].priority != one[rank - 1].priority:
+                    tiers += 1
+                    groups += 1
+                elif one[rank].worst_first != one[rank - 1].worst_first:
+                    groups += 1
+            self.tier_count = tiers
+            self.group_count = groups
         PyMem_RawFree(ranked)
         return 0
 
@@ -155,7 +157,7 @@ cdef class Assembly:
         cdef const uint32_t* ends = <const uint32_t*> self.rows.term_ends.data
         cdef const uint32_t* terms = <const uint32_t*> self.rows.terms.data
         cdef const uint32_t* checks = <const uint32_t*> self.rows.check_ends.data
-        cdef uint32_t rank, row, source, first, place
+        cdef uint32_t rank, row, source, first, place, checked = 0
         cdef const Booked* booked
         row = 0
         for rank in range(self.line_count):
@@ -174,11 +176,13 @@ cdef class Assembly:
                 _prefetch(&terms[ends[source - 1] if source else 0])
             source = self.row_sources[row]
             first = ends[source - 1] if source else 0
-            self.checked_count += checks[source] != (checks[source - 1] if source else 0)
+            if checks[source] != (checks[source - 1] if source else 0):
+                checked += 1
             self.term_firsts[row] = place
             memcpy(self.terms + place, terms + first, (ends[source] - first) * sizeof(uint32_t))
             place += ends[source] - first
         self.term_firsts[self.row_count] = place
+        self.checked_count = checked
 
     # -- filling in --------------------------------------------------------------------------------
 

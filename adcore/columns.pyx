@@ -85,7 +85,7 @@ cdef class Columns:
                 self.firsts[self.count] = place
                 place += columns[number]
                 columns[number] = self.firsts[self.count]
-                self.count += 1
+                self.count = self.count + 1
         self.firsts[self.count] = place
         for row in range(self.row_count):
             memset(used, 0, sizeof(used))
@@ -115,6 +115,7 @@ cdef class Columns:
         cdef uint32_t column, place, number, touched_count
         cdef const Distinct* predicate
         cdef const uint32_t* values = <const uint32_t*> self.numbering.values.data
+        cdef uint32_t* counters = self.counters
         cdef uint32_t* touched = _numbers(self.feature_count)
         cdef Named* named
         for column in range(self.count):
@@ -125,10 +126,10 @@ cdef class Columns:
                     for number in range(
                         predicate.value_first, predicate.value_first + predicate.value_count
                     ):
-                        if not self.counters[values[number]]:
+                        if not counters[values[number]]:
                             touched[touched_count] = values[number]
                             touched_count += 1
-                        self.counters[values[number]] += 1
+                        counters[values[number]] += 1
             self.name_firsts[column] = <uint32_t> (self.names.bytes // sizeof(Named))
             named = <Named*> self.names.extend(touched_count * sizeof(Named))
             for place in range(touched_count):
@@ -220,6 +221,7 @@ cdef class Columns:
     ) noexcept nogil:
         """Enter each row into the bitmaps and lists of the features that it names."""
         cdef const uint32_t* values = <const uint32_t*> self.numbering.values.data
+        cdef uint32_t* counters = self.counters
         cdef uint32_t place, row, number, counter
         cdef const Distinct* predicate
         for place in range(self.firsts[column], self.firsts[column + 1]):
@@ -228,13 +230,13 @@ cdef class Columns:
             for number in range(
                 predicate.value_first, predicate.value_first + predicate.value_count
             ):
-                counter = self.counters[values[number]]
+                counter = counters[values[number]]
                 if counter & DENSE:
                     bitmaps[<size_t> (counter ^ DENSE) * self.row_words + (row >> 6)] ^= \
                         <uint64_t> 1 << (row & 63)
                 else:
                     posting_rows[counter] = row
-                    self.counters[values[number]] += 1
+                    counters[values[number]] += 1
 
 
 cdef uint32_t* _numbers(size_t count) except NULL:
