@@ -91,7 +91,7 @@ def test_redis_and_the_clock_have_one_importer_each():
         where = path.relative_to(ROOT / "server").as_posix()
         assert "redis" not in names or where.startswith("store/"), where
         assert not names & {"time"} or where in ("clock.py",), where
-    for path in (ROOT / "adcore").rglob("*.py*"):
+    for path in sources_below(ROOT / "adcore"):
         assert not re.search(
             r"^\s*(c?import|from) (time|random|os|socket)\b", path.read_text(), re.M
         ), path
