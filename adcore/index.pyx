@@ -149,7 +149,7 @@ cdef class Index:
     def plan(
         self, line_items=(), *, rates_ppm=None, multipliers_ppm=None, probabilities_ppm=None
     ):
-        if self.choice.held == NULL and (multipliers_ppm or probabilities_ppm):
+        if self.choice.held == NULL and not (multipliers_ppm is None and probabilities_ppm is None):
             self.choice.held = <uint32_t*> PyMem_Malloc(
                 (self.tables.counts[LINES] + 1) * sizeof(uint32_t))
             if self.choice.held == NULL:
