@@ -8,7 +8,7 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy
 
-from adcore.plan cimport Plan, Standing, _stopped
+from adcore.plan cimport Plan, Rows, Standing, _stopped
 from adcore.tables cimport DEALS, SCHEDULES, ZONES, Deal, Schedule, Tables, _deal
 
 from adcore.zones import hour_of_week
@@ -17,8 +17,11 @@ from adcore.zones import hour_of_week
 cdef int64_t QUARTER_S = 900
 
 
+# Its plan has its address until it is gone, so the collector must not take the plan away first; in
+# no cycle, as neither plan nor index knows of it.
 @cython.final
 @cython.auto_pickle(False)
+@cython.no_gc
 cdef class Live:
     """Made by `Index.live`; exact for seconds in [valid_from_s, valid_until_s)."""
 
@@ -26,6 +29,8 @@ cdef class Live:
         raise TypeError("made by Index.live")
 
     def __dealloc__(self):
+        if self.plan is not None:
+            self.plan.forget(&self.rows)
         PyMem_Free(self.bitmap)
         PyMem_Free(self.due)
 
@@ -36,23 +41,38 @@ cdef class Live:
         self._turn(line_item_id, False)
 
     cdef int _turn(self, int64_t line_item_id, bint stop) except -1:
-        """Change the plan's bit, and those of the line's rows with it."""
+        """Change the plan's bit, and those of the line's rows in every Live that has the plan."""
         found = self.index.rank_of(line_item_id)
         if found is None:
             raise KeyError(line_item_id)
         cdef uint32_t rank = found
         cdef uint64_t bit = <uint64_t> 1 << (rank & 63)
-        cdef uint32_t row
+        cdef uint32_t row_first = _row_first(self.tables, rank)
+        cdef uint32_t row_end = _row_first(self.tables, rank + 1)
+        cdef Rows* rows = self.plan.rows
+        self.plan.changes += 1
         if stop:
             self.plan.standing.stopped[rank >> 6] |= bit
         else:
             self.plan.standing.stopped[rank >> 6] &= ~bit
-        for row in range(_row_first(self.tables, rank), _row_first(self.tables, rank + 1)):
-            bit = <uint64_t> 1 << (row & 63)
-            self.bitmap[row >> 6] &= ~bit
-            if not _stopped(&self.plan.standing, rank):
-                self.bitmap[row >> 6] |= self.due[row >> 6] & bit
+        while rows != NULL:
+            _show(rows, row_first, row_end, _stopped(&self.plan.standing, rank))
+            rows = rows.following
         return 0
+
+
+cdef void _show(
+    const Rows* rows, uint32_t row_first, uint32_t row_end, bint stopped
+) noexcept nogil:
+    """Let the rows of a line serve when they are due, unless it is stopped."""
+    cdef uint32_t row
+    cdef uint64_t bit
+    for row in range(row_first, row_end):
+        bit = <uint64_t> 1 << (row & 63)
+        if stopped:
+            rows.bitmap[row >> 6] &= ~bit
+        else:
+            rows.bitmap[row >> 6] |= rows.due[row >> 6] & bit
 
 
 cdef uint32_t _row_first(const Tables* tables, uint32_t rank) noexcept nogil:
@@ -74,12 +94,12 @@ cdef Live live_at(object index, const Tables* tables, int64_t now_s, Plan plan):
     cdef const uint8_t* zone_hours = hours
     cdef uint32_t zone_count = <uint32_t> len(hours)
     cdef uint8_t* open_schedules
+    cdef uint32_t changes
     cdef int64_t quarter_s = now_s // QUARTER_S * QUARTER_S
     if quarter_s > now_s:
         quarter_s -= QUARTER_S  # C rounds towards zero
     live.index = index
     live.tables = tables
-    live.plan = plan
     live.valid_from_s = quarter_s
     live.valid_until_s = quarter_s + QUARTER_S
     # One word and one byte more than needed, because an empty catalog needs none of them.
@@ -92,9 +112,19 @@ cdef Live live_at(object index, const Tables* tables, int64_t now_s, Plan plan):
     with nogil:
         _open_schedules(tables, zone_hours, zone_count, open_schedules)
         live.count = _serve(tables, open_schedules, now_s, live.due)
-        _fold(tables, &plan.standing, live.due, live.bitmap)
         _validity(tables, now_s, &live.valid_from_s, &live.valid_until_s)
     PyMem_Free(open_schedules)
+    while True:
+        changes = plan.changes
+        with nogil:
+            _fold(tables, &plan.standing, live.due, live.bitmap)
+        # A stop that came meanwhile, from another thread, may have been missed.
+        if plan.changes == changes:
+            break
+    live.plan = plan
+    live.rows.bitmap = live.bitmap
+    live.rows.due = live.due
+    plan.follow(&live.rows)
     return live
 
 

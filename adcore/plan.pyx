@@ -108,6 +108,17 @@ cdef class Plan:
                 standing.multipliers[rank] = PPM
         return 0
 
+    cdef void follow(self, Rows* rows) noexcept:
+        rows.following = self.rows
+        self.rows = rows
+
+    cdef void forget(self, Rows* rows) noexcept:
+        cdef Rows** link = &self.rows
+        while link[0] != NULL and link[0] != rows:
+            link = &link[0].following
+        if link[0] != NULL:
+            link[0] = rows.following
+
 
 cdef Plan plan_of(
     object index, const Tables* tables, Directory directory, object line_items, object rates_ppm,
