@@ -2,10 +2,11 @@
 
 from random import Random
 
+import numpy as np
 import pytest
 
 import adcore
-from adcore.catalog import Account, Cpc, LineItem
+from adcore.catalog import Account, Cpc, Expression, LineItem, Priority
 from adcore.plan import MULTIPLIER_PPM_MAX, PPM
 from adcore.request import Placement, Request
 from tests import oracle, worlds
@@ -110,6 +111,47 @@ def test_equal_scores_wait_for_each_other_across_blocks(far: int) -> None:
     assert winners == {1, far}
 
 
+@pytest.mark.parametrize("tier_rows", [1, 5, 100, 511, 512, 513, 700])
+def test_tiers_end_anywhere_in_a_block(tier_rows: int) -> None:
+    """With bounds of their own: the best score of all is in the last row of the last tier."""
+    rng = Random(tier_rows)
+    priorities = tuple(
+        Priority(n, "tier", selection="lottery" if n == 6 else "auction") for n in range(4, 10)
+    )
+    lines = [
+        item(
+            number,
+            rng.choice((1000, 2000, 5000)),
+            priority=4 + number // tier_rows,
+            labels=("x",) if number % 9 == 0 else (),
+            targeting=Expression(key="k", include=(str(number % 5),)),
+        )
+        for number in range(6 * tier_rows)
+    ]
+    catalog = catalog_of(*lines, priorities=priorities, account=SECOND_PRICE)
+    index = adcore.compile(catalog)
+    multipliers = {line.id: rng.choice((1, PPM, PPM, 2 * PPM)) for line in lines}
+    multipliers[lines[-1].id] = MULTIPLIER_PPM_MAX
+    plan = oracle.Plan({line.id: 500_000 for line in lines[::3]}, multipliers)
+    live, expected = index.live(NOW_S, worlds.planned(index, plan, ())), Oracle(catalog, plan)
+    live_now = live_lines(catalog, NOW_S)
+    for _ in range(20):
+        floor_micros = rng.choice((0, 0, 1500, 4999))
+        placements = [Placement("a", count=rng.choice((1, 3, 20)), floor_micros=floor_micros)] * 2
+        request = Request(placements, key_values={"k": rng.choice(("0", "4", ["1", "4"]))})
+        draw = rng.getrandbits(64)
+        assert answers(index, request, live, draw) == expected.select(request, live_now, draw)
+
+
+def test_the_best_of_a_later_tier_keeps_nobody_waiting() -> None:
+    """It scores more than all of the first one, which ends inside a block."""
+    lines = [item(n + 1, 50_000 - n, priority=4 if n < 3000 else 8) for n in range(6000)]
+    index = adcore.compile(catalog_of(*lines))
+    plan = index.plan([1, 6000], multipliers_ppm=[2 * PPM, MULTIPLIER_PPM_MAX])
+    assert won(index, index.live(NOW_S, plan)) == [1]
+    assert sum(index.seen.values()) == 512
+
+
 # -- taking part -----------------------------------------------------------------------------------
 
 
@@ -149,6 +191,23 @@ def test_a_stop_is_seen_by_the_next_request_and_outlives_the_live() -> None:
     later.resume(1)
     assert won(index, later) == [1]
     assert won(index, index.live(NOW_S)) == [1], "another plan has stops of its own"
+
+
+def test_a_stop_is_seen_in_every_live_of_its_plan_and_in_no_live_that_is_gone() -> None:
+    """The checked builds would see a write to what has been freed: first, last or in between."""
+    index = adcore.compile(catalog_of(*(item(n, 5000 - n) for n in range(1, 2001))))
+    plan = index.plan()
+    for gone in range(3):
+        lives = [index.live(NOW_S + n, plan) for n in range(3)]
+        del lives[gone]
+        lives[0].stop(1)
+        lives[1].stop(2000)
+        for live in (*lives, index.live(NOW_S, plan)):
+            assert won(index, live) == [2]
+            assert len(index.matching(SLOT, live)[0]) == 1998
+        lives[1].resume(1)
+        lives[0].resume(2000)
+        assert [len(index.matching(SLOT, live)[0]) for live in lives] == [2000, 2000]
 
 
 def test_a_resumed_line_serves_only_when_it_is_its_time() -> None:
@@ -219,3 +278,11 @@ def test_the_highest_price_times_the_highest_multiplier_does_not_overflow() -> N
     expected = Oracle(catalog, plan).select(request, {0, 1, 2}, 1)
     assert answers(index, request, live, 1) == expected
     assert [win.line_item_id for win in expected[0]] == [2, 1, 3]
+
+
+def test_a_plan_that_says_nothing_of_scores_has_them_all_the_same() -> None:
+    """It once had scores and no room for those who wait: the first select wrote to nowhere."""
+    index = adcore.compile(catalog_of(item(1, 3000), item(2, 2000)))
+    for nothing in ([], np.array([], np.int64)):
+        live = index.live(NOW_S, index.plan(nothing, multipliers_ppm=nothing))
+        assert won(index, live, Request([Placement("slot", count=2)])) == [1, 2]
