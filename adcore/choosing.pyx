@@ -201,8 +201,9 @@ cdef bint _consider(Choice* choice, uint32_t rank) noexcept nogil:
         return True
     if _ecpm(choice, rank) < choice.context.floor_micros:
         choice.seen[SEEN_FLOOR] += 1
-        if choice.standing.scores == NULL and not choice.tier.lottery:
-            # Everything that follows in this priority is below the floor as well.
+        if not choice.tier.lottery:
+            # Everything that follows in this priority is below the floor as well. Where scores make
+            # the order, nobody comes here who is below it.
             choice.row_skip = choice.tier.row_end
             return _full(choice)
         return False
@@ -251,6 +252,9 @@ cdef bint _hold(Choice* choice, uint32_t rank) noexcept nogil:
     if choice.held_tier != NULL and choice.held_tier != tier and _end_tier(choice):
         return True
     choice.held_tier = tier
+    if _ecpm(choice, rank) < choice.context.floor_micros:
+        choice.seen[SEEN_FLOOR] += 1
+        return False
     _push(choice, rank)
     return False
 
@@ -281,6 +285,9 @@ cdef bint _passed(Choice* choice, uint32_t row) noexcept nogil:
         if choice.held_tier == NULL:
             return False
         if row >= choice.held_tier.row_end:
+            return _end_tier(choice)
+        if choice.standing.ecpm_bounds[row // BLOCK_ROWS] < choice.context.floor_micros:
+            choice.row_skip = choice.held_tier.row_end
             return _end_tier(choice)
         return _release(choice, choice.standing.bounds[row // BLOCK_ROWS])
     if choice.tier == NULL:
@@ -347,6 +354,7 @@ cdef void _fill(Choice* choice) noexcept nogil:
         if _passed(choice, word * 64):
             _price_pending(choice, choice.context.floor_micros)
             return
+        word = max(word, choice.row_skip // BLOCK_ROWS * BLOCK_WORDS)
     _close(choice)
     _price_pending(choice, choice.context.floor_micros)
 

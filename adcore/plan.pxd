@@ -19,6 +19,7 @@ cdef struct Standing:
     # By block of BLOCK_ROWS rows: the highest score from its first row to the end of that row's
     # priority. Whoever is above it is outbid by nobody who comes later.
     int64_t* bounds
+    int64_t* ecpm_bounds    # likewise the highest eCPM: below a floor, nobody follows
     uint64_t* stopped       # a bit a rank
 
 # The rows of one Live, which a stop changes in place.

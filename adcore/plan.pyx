@@ -84,6 +84,7 @@ cdef class Plan:
         PyMem_RawFree(self.standing.multipliers)
         PyMem_RawFree(self.standing.scores)
         PyMem_RawFree(self.standing.bounds)
+        PyMem_RawFree(self.standing.ecpm_bounds)
         PyMem_RawFree(self.standing.stopped)
 
     cdef int allocate(self, const Tables* tables, bint rated, bint scored) except -1:
@@ -102,6 +103,8 @@ cdef class Plan:
             standing.multipliers = <uint32_t*> _room(lines, sizeof(uint32_t))
             standing.scores = <int64_t*> _room(lines, sizeof(int64_t))
             standing.bounds = <int64_t*> _room(tables.row_words // BLOCK_WORDS, sizeof(int64_t))
+            standing.ecpm_bounds = <int64_t*> _room(
+                tables.row_words // BLOCK_WORDS, sizeof(int64_t))
             for rank in range(lines):
                 standing.ecpms[rank] = tables.lines[rank].ecpm_micros
                 standing.ppms[rank] = _deal(tables, &tables.lines[rank]).ppm
@@ -179,7 +182,7 @@ cdef void* _room(size_t count, size_t size) except NULL:
 cdef void _score(Standing* standing, const Tables* tables) noexcept nogil:
     """Work out scores and bounds from eCPMs and multipliers."""
     cdef uint32_t rank, row = tables.row_count
-    cdef int64_t bound = -1
+    cdef int64_t bound = -1, ecpm_bound = -1
     cdef const Tier* tier = NULL
     cdef const Tier* tier_below = NULL
     for rank in range(tables.counts[LINES]):
@@ -190,8 +193,10 @@ cdef void _score(Standing* standing, const Tables* tables) noexcept nogil:
         rank = tables.row_ranks[row]
         tier = _tier(tables, &tables.lines[rank])
         if tier != tier_below:
-            bound = -1
+            bound = ecpm_bound = -1
             tier_below = tier
         bound = max(bound, standing.scores[rank])
+        ecpm_bound = max(ecpm_bound, standing.ecpms[rank])
         if row % BLOCK_ROWS == 0:
             standing.bounds[row // BLOCK_ROWS] = bound
+            standing.ecpm_bounds[row // BLOCK_ROWS] = ecpm_bound

@@ -152,6 +152,27 @@ def test_the_best_of_a_later_tier_keeps_nobody_waiting() -> None:
     assert sum(index.seen.values()) == 512
 
 
+def test_below_a_floor_that_nobody_reaches_no_more_rows_are_read() -> None:
+    lines = [item(n + 1, 50_000 - n) for n in range(10_000)]
+    index = adcore.compile(catalog_of(*lines, item(99_999, 9, priority=12)))
+    live = index.live(NOW_S, index.plan([1], multipliers_ppm=[5]))
+    assert won(index, live, Request([Placement("slot", floor_micros=50_001)])) == []
+    assert sum(index.seen.values()) == index.seen["floor"] == 512 + 10_001 % 512
+    request = Request([Placement("slot", floor_micros=49_700, count=20)])
+    assert won(index, live, request) == [*range(2, 22)]
+
+
+def test_whoever_reaches_the_floor_to_the_micro_is_not_skipped() -> None:
+    """Those in front are worth nothing any more; those behind them exactly the floor."""
+    lines = [item(n, rate=Cpc(1_000_000, ctr_ppm=1)) for n in range(1, 1501)]
+    index = adcore.compile(catalog_of(*lines))
+    live = index.live(NOW_S, index.plan(range(1, 1400), probabilities_ppm=[0] * 1399))
+    request = Request([Placement("slot", floor_micros=1000, count=20)])
+    winners = won(index, live, request)
+    assert (len(winners), index.seen["floor"]) == (20, 1399)
+    assert min(winners) >= 1400
+
+
 # -- taking part -----------------------------------------------------------------------------------
 
 
