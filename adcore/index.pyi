@@ -46,11 +46,11 @@ class Index:
         """Work out which rows may serve at this second; without a plan all stand as booked."""
     def plan(
         self,
-        line_items: Sequence[int] = (),
+        line_items: Sequence[int] | Buffer = (),
         *,
-        rates_ppm: Sequence[int] | None = None,
-        multipliers_ppm: Sequence[int] | None = None,
-        probabilities_ppm: Sequence[int] | None = None,
+        rates_ppm: Sequence[int] | Buffer | None = None,
+        multipliers_ppm: Sequence[int] | Buffer | None = None,
+        probabilities_ppm: Sequence[int] | Buffer | None = None,
     ) -> Plan:
         """Say how line items stand, by id; those not named stand as booked.
 
@@ -58,6 +58,9 @@ class Index:
         `multipliers_ppm`: what its eCPM is raised or lowered to in the ranking, 0 to
         MULTIPLIER_PPM_MAX. `probabilities_ppm`: of a click or conversion, 0 to 10^6, in place of
         the booked one; of other rates it is left out of account. ValueError with the place.
+
+        An `array("q")`, or a memoryview cast to "q", is read where it lies and without the GIL. Of
+        several numbers for one line item the last one counts.
         """
     def matching(self, request: Request, live: Live) -> list[array[int]]:
         """For each placement the lines whose targeting the request meets, in rank order.

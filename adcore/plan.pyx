@@ -5,6 +5,7 @@ where scores say otherwise, the bounds tell how far a request must read on.
 """
 
 cimport cython
+from cpython.buffer cimport PyObject_CheckBuffer
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
@@ -12,6 +13,8 @@ from libc.stdlib cimport qsort
 from adcore.tables cimport (
     BLOCK_ROWS, BLOCK_WORDS, ECPM_MAX, LINES, Tables, Tier, _deal, _tier,
 )
+
+import array
 
 cdef extern from *:
     """
@@ -28,6 +31,18 @@ cdef extern from *:
     """
     int64_t _worth_most "adcore_worth"(int64_t micros, uint32_t ppm, int64_t most) noexcept nogil
     int64_t _share "adcore_share"(int64_t micros, uint32_t ppm) noexcept nogil
+
+# What is said of line items, a number each; NULL: nothing. At `place` is what is at fault.
+cdef struct Said:
+    const int64_t* ids
+    const int64_t* rates
+    const int64_t* multipliers
+    const int64_t* probabilities
+    Py_ssize_t count
+    Py_ssize_t place
+    const char* fault
+    int64_t number
+    int64_t number_max
 
 
 @cython.final
@@ -95,8 +110,9 @@ cdef class Plan:
         standing.stopped = <uint64_t*> _room(lines // 64 + 1, sizeof(uint64_t))
         if rated:
             standing.rates = <uint32_t*> _room(lines, sizeof(uint32_t))
-            for rank in range(lines):
-                standing.rates[rank] = PPM
+            with nogil:
+                for rank in range(lines):
+                    standing.rates[rank] = PPM
         if scored:
             standing.ecpms = <int64_t*> _room(lines, sizeof(int64_t))
             standing.ppms = <uint32_t*> _room(lines, sizeof(uint32_t))
@@ -105,10 +121,11 @@ cdef class Plan:
             standing.bounds = <int64_t*> _room(tables.row_words // BLOCK_WORDS, sizeof(int64_t))
             standing.ecpm_bounds = <int64_t*> _room(
                 tables.row_words // BLOCK_WORDS, sizeof(int64_t))
-            for rank in range(lines):
-                standing.ecpms[rank] = tables.lines[rank].ecpm_micros
-                standing.ppms[rank] = _deal(tables, &tables.lines[rank]).ppm
-                standing.multipliers[rank] = PPM
+            with nogil:
+                for rank in range(lines):
+                    standing.ecpms[rank] = tables.lines[rank].ecpm_micros
+                    standing.ppms[rank] = _deal(tables, &tables.lines[rank]).ppm
+                    standing.multipliers[rank] = PPM
         return 0
 
     cdef void follow(self, Rows* rows) noexcept:
@@ -128,34 +145,84 @@ cdef Plan plan_of(
     object multipliers_ppm, object probabilities_ppm
 ):
     cdef Plan plan = Plan.__new__(Plan)
-    cdef Standing* standing = &plan.standing
-    cdef bint scored = multipliers_ppm is not None or probabilities_ppm is not None
-    cdef Py_ssize_t place
-    cdef uint32_t rank, ppm
+    cdef const int64_t[::1] ids = _numbers(line_items)
+    cdef const int64_t[::1] rates = _numbers(rates_ppm)
+    cdef const int64_t[::1] multipliers = _numbers(multipliers_ppm)
+    cdef const int64_t[::1] probabilities = _numbers(probabilities_ppm)
+    cdef bint scored = multipliers is not None or probabilities is not None
+    cdef Said said
     plan.index = index
-    plan.allocate(tables, rates_ppm is not None, scored)
-    for given in (rates_ppm, multipliers_ppm, probabilities_ppm):
-        if given is not None and len(given) != len(line_items):
-            raise ValueError(f"{len(given)} numbers for {len(line_items)} line items")
-    for place in range(len(line_items)):
-        rank = directory.rank(line_items[place])
-        if rank == NO_RANK:
-            plan.unknown += 1
-            continue
-        if rates_ppm is not None:
-            standing.rates[rank] = _ppm_of(rates_ppm, place, PPM, "rates_ppm")
-        if multipliers_ppm is not None:
-            standing.multipliers[rank] = _ppm_of(
-                multipliers_ppm, place, MULTIPLIER_PPM_MAX, "multipliers_ppm")
-        if probabilities_ppm is not None:
-            ppm = _ppm_of(probabilities_ppm, place, PPM, "probabilities_ppm")
-            if _deal(tables, &tables.lines[rank]).by_event:
-                standing.ppms[rank] = ppm
-                standing.ecpms[rank] = _worth(tables.lines[rank].price_micros, ppm)
-    if scored:
-        with nogil:
-            _score(standing, tables)
+    plan.allocate(tables, rates is not None, scored)
+    said.count = ids.shape[0]
+    said.ids = &ids[0] if said.count else NULL
+    said.rates = _values(rates, said.count)
+    said.multipliers = _values(multipliers, said.count)
+    said.probabilities = _values(probabilities, said.count)
+    said.place = 0
+    said.fault = NULL
+    # Requests are answered meanwhile: among 100,000 line items it takes some 10 ms.
+    with nogil:
+        plan.unknown = _enter(&plan.standing, tables, directory, &said)
+        if scored and said.fault == NULL:
+            _score(&plan.standing, tables)
+    if said.fault != NULL:
+        raise ValueError(
+            f"{said.fault.decode()}[{said.place}]: {said.number} is not from 0 to {said.number_max}"
+        )
     return plan
+
+
+cdef object _numbers(object given):
+    """As int64 in a row: buffers of such numbers are read where they lie."""
+    if given is None:
+        return None
+    if PyObject_CheckBuffer(given):
+        view = memoryview(given)
+        if view.format in ("q", "l") and view.ndim == 1 and view.c_contiguous:
+            return view
+        given = view.tolist()
+    return array.array("q", given)
+
+
+cdef const int64_t* _values(const int64_t[::1] given, Py_ssize_t count) except? NULL:
+    if given is None:
+        return NULL
+    if given.shape[0] != count:
+        raise ValueError(f"{given.shape[0]} numbers for {count} line items")
+    return &given[0] if count else NULL
+
+
+cdef uint32_t _enter(
+    Standing* standing, const Tables* tables, Directory directory, Said* said
+) noexcept nogil:
+    """Let line items stand as is said of them, until something is at fault; how many are unknown.
+
+    Each number is read once: another thread may write to the buffer meanwhile.
+    """
+    cdef uint32_t unknown = 0
+    cdef uint32_t rank
+    cdef int64_t ppm
+    while said.place < said.count:
+        rank = directory.rank(said.ids[said.place])
+        unknown += rank == NO_RANK
+        if said.rates != NULL:
+            ppm = _ppm_of(said, said.rates[said.place], PPM, "rates_ppm")
+            if ppm >= 0 and rank != NO_RANK:
+                standing.rates[rank] = <uint32_t> ppm
+        if said.multipliers != NULL:
+            ppm = _ppm_of(
+                said, said.multipliers[said.place], MULTIPLIER_PPM_MAX, "multipliers_ppm")
+            if ppm >= 0 and rank != NO_RANK:
+                standing.multipliers[rank] = <uint32_t> ppm
+        if said.probabilities != NULL:
+            ppm = _ppm_of(said, said.probabilities[said.place], PPM, "probabilities_ppm")
+            if ppm >= 0 and rank != NO_RANK and _deal(tables, &tables.lines[rank]).by_event:
+                standing.ppms[rank] = <uint32_t> ppm
+                standing.ecpms[rank] = _worth(tables.lines[rank].price_micros, <uint32_t> ppm)
+        if said.fault != NULL:
+            break
+        said.place += 1
+    return unknown
 
 
 cdef inline int64_t _worth(int64_t price_micros, uint32_t ppm) noexcept nogil:
@@ -163,13 +230,17 @@ cdef inline int64_t _worth(int64_t price_micros, uint32_t ppm) noexcept nogil:
     return _worth_most(price_micros, ppm, <int64_t> ECPM_MAX)
 
 
-cdef inline uint32_t _ppm_of(
-    object numbers, Py_ssize_t place, uint32_t ppm_max, str what
-) except? 0xFFFFFFFF:
-    number = numbers[place]
-    if not 0 <= number <= ppm_max:
-        raise ValueError(f"{what}[{place}]: {number} is not from 0 to {ppm_max}")
-    return number
+cdef inline int64_t _ppm_of(
+    Said* said, int64_t number, int64_t number_max, const char* what
+) noexcept nogil:
+    """The number, or -1 when it is the fault of what is said."""
+    if 0 <= number <= number_max:
+        return number
+    if said.fault == NULL:
+        said.fault = what
+        said.number = number
+        said.number_max = number_max
+    return -1
 
 
 cdef void* _room(size_t count, size_t size) except NULL:

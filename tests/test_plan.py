@@ -1,5 +1,6 @@
 """A plan stops, throttles and re-orders line items, exactly as if they had been booked so."""
 
+from array import array
 from random import Random
 
 import numpy as np
@@ -271,6 +272,35 @@ def test_a_plan_out_of_bounds_is_a_value_error() -> None:
         with pytest.raises(ValueError, match=message):
             index.plan([1], **given)
     assert index.plan([1, 7, 9], rates_ppm=[1, 1, 1]).unknown == 2
+
+
+def test_numbers_may_lie_in_any_buffer() -> None:
+    index = adcore.compile(catalog_of(item(1, 3000), item(2, 2000), item(-3, 1000)))
+    request = Request([Placement("slot", count=3)])
+    ids, multipliers = [1, 2, -3, 1], [5, PPM, 7 * PPM, 100_000]
+    blobs = [
+        memoryview(b"".join(n.to_bytes(8, "little", signed=True) for n in numbers)).cast("q")
+        for numbers in (ids, multipliers)
+    ]
+    for one, other in (
+        (ids, multipliers),
+        (array("q", ids), array("q", multipliers)),
+        (array("q", ids), array("I", multipliers)),
+        (np.array(ids), np.array(multipliers)),
+        (np.array(ids * 2)[:4], np.repeat(np.array(multipliers), 2)[::2]),
+        blobs,
+    ):
+        live = index.live(NOW_S, index.plan(one, multipliers_ppm=other))
+        assert won(index, live, request) == [-3, 2, 1]
+    for wrong in ([0.5], ["1"], [None], [2**63]):
+        with pytest.raises((TypeError, OverflowError)):
+            index.plan([1], rates_ppm=wrong)
+
+
+def test_a_number_for_nobody_we_know_is_checked_as_well() -> None:
+    index = adcore.compile(catalog_of(item(1)))
+    with pytest.raises(ValueError, match=r"multipliers_ppm\[2\]: 8000001 is not from 0 to 8000000"):
+        index.plan([1, 8, 9], multipliers_ppm=[5, 5, MULTIPLIER_PPM_MAX + 1])
 
 
 def test_a_plan_is_for_its_own_index() -> None:
