@@ -14,9 +14,9 @@ class Live:
     plan: Plan
 
     def stop(self, line_item_id: int) -> None:
-        """Keep a line item out from the next request on: the plan's bit and a few of this one's.
+        """Keep a line item out from the next request on, in every Live with this plan.
 
-        KeyError if the index does not have it. It stays out in every later Live with this plan.
+        KeyError if the index does not have it. It stays out in those made later, too.
         """
     def resume(self, line_item_id: int) -> None:
         """Undo `stop`: the line item serves again, if it is its time and its rate is not 0."""
