@@ -22,7 +22,6 @@ cdef class Assembly:
     cdef uint32_t* terms
     cdef char* sections[SECTION_COUNT]
 
-    cdef uint32_t* _numbers(self, size_t count) except NULL
     cdef int _rank(self) except -1
     cdef void _place_rows(self) noexcept nogil
     cdef void _fill_lines(self) noexcept nogil

@@ -7,7 +7,7 @@ which it lies, or fetched ahead, because a million rows are far larger than the 
 
 cimport cython
 from cpython.buffer cimport PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy, memset
 
@@ -20,7 +20,7 @@ from adcore.tables cimport (
     PREDICATE_BYTES, RANGES, ROW_RANKS, SECTION_COUNT, SLOTS, TERMS, TERM_FIRSTS, TEXTS, TIERS,
     Column, Group, Line, Posting, Slot, Tier,
 )
-from adcore.vector cimport Vector
+from adcore.vector cimport Vector, _room
 
 cdef extern from *:
     void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
@@ -59,11 +59,11 @@ cdef class Assembly:
 
     def measure(self):
         cdef size_t[SECTION_COUNT] sizes
-        self.order = self._numbers(self.line_count)
-        self.row_sources = self._numbers(self.row_count)
-        self.term_firsts = self._numbers(self.row_count + 1)
-        self.terms = self._numbers(self.term_count)
         cdef size_t predicate_bytes
+        self.order = <uint32_t*> _room(self.line_count, sizeof(uint32_t))
+        self.row_sources = <uint32_t*> _room(self.row_count, sizeof(uint32_t))
+        self.term_firsts = <uint32_t*> _room(self.row_count + 1, sizeof(uint32_t))
+        self.terms = <uint32_t*> _room(self.term_count, sizeof(uint32_t))
         self._rank()
         with nogil:
             self._place_rows()
@@ -101,7 +101,6 @@ cdef class Assembly:
 
     def fill(self, buffer, list offsets):
         cdef Py_buffer view
-        cdef uint32_t* posting_next = self._numbers(self.columns.feature_count)
         cdef int number
         PyObject_GetBuffer(buffer, &view, PyBUF_WRITABLE)
         for number in range(SECTION_COUNT):
@@ -110,27 +109,17 @@ cdef class Assembly:
             self._fill_lines()
             self._fill_rows()
             self._fill_checks()
-            self.columns.fill(self.sections, posting_next)
-        PyMem_RawFree(posting_next)
+            self.columns.fill(self.sections)
         PyBuffer_Release(&view)
-
-    cdef uint32_t* _numbers(self, size_t count) except NULL:
-        cdef uint32_t* numbers = <uint32_t*> PyMem_RawCalloc(count + 1, sizeof(uint32_t))
-        if numbers == NULL:
-            raise MemoryError
-        return numbers
 
     # -- measuring ---------------------------------------------------------------------------------
 
     cdef int _rank(self) except -1:
         """Put lines into the order of (priority, eCPM of an auction falling, line)."""
         cdef const Booked* lines = <const Booked*> self.booking.lines.data
-        cdef Ranked* ranked = <Ranked*> PyMem_RawCalloc(
-            2 * <size_t> self.line_count + 1, sizeof(Ranked))
+        cdef Ranked* ranked = <Ranked*> _room(2 * <size_t> self.line_count, sizeof(Ranked))
         cdef Ranked* one = ranked
         cdef uint32_t rank, tiers = 0, groups = 0
-        if ranked == NULL:
-            raise MemoryError
         with nogil:
             for rank in range(self.line_count):
                 one[rank].line = rank

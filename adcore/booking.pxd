@@ -2,7 +2,7 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from adcore.tables cimport Deal, Line
+from adcore.tables cimport Settings, Line
 from adcore.targeting cimport Rows
 from adcore.vector cimport Vector
 
@@ -23,7 +23,7 @@ cdef class Booking:
     cdef readonly dict label_numbers
     cdef readonly dict zone_numbers
     cdef readonly dict schedule_numbers     # (hours, zone)
-    cdef readonly dict deal_numbers         # the bytes of a Deal
+    cdef readonly dict settings_numbers         # the bytes of a Settings
     cdef Rows rows
     cdef Vector lines           # Booked
     cdef Vector ads             # Ad
@@ -38,8 +38,8 @@ cdef class Booking:
     cdef bint lottery(self, uint32_t priority) noexcept nogil
     cdef int _book(self, object item) except -1
     cdef uint32_t _priority(self, object item) except? 0xFFFFFFFF
-    cdef int _labels(self, object item, object campaign, Deal* deal) except -1
+    cdef int _labels(self, object item, object campaign, Settings* settings) except -1
     cdef tuple _labels_of(self, object item, object campaign)
     cdef int _ads(self, object item) except -1
     cdef uint32_t _creative(self, object item, object creative_id) except? 0xFFFFFFFF
-    cdef int _service(self, object item, object campaign, Deal* deal) except -1
+    cdef int _service(self, object item, object campaign, Settings* settings) except -1

@@ -17,7 +17,7 @@ class Booking:
     label_numbers: dict[str, int]
     zone_numbers: dict[str, int]
     schedule_numbers: dict[tuple[int, int], int]  # by hours of the week and zone
-    deal_numbers: dict[bytes, int]
+    settings_numbers: dict[bytes, int]
     def __init__(self, catalog: Catalog) -> None: ...
     def book(self, line_items: Iterable[LineItem]) -> None:
         """Add line items; LayoutError names the first that is at fault."""

@@ -11,7 +11,7 @@ from cpython.datetime cimport (
 from libc.stdint cimport int64_t, uint16_t, uint32_t, uint64_t
 
 from adcore.limits cimport ADS_MAX, LABELS_MAX, PRIORITY_MAX, ROWS_MAX, WEIGHT_MAX
-from adcore.tables cimport ECPM_MAX, PPM_CPM, Ad, Creative, Deal
+from adcore.tables cimport ECPM_MAX, PPM_CPM, Ad, Creative, Settings
 from adcore.targeting cimport Rows
 from adcore.vector cimport Vector
 
@@ -59,7 +59,7 @@ cdef class Booking:
         self.advertisers = {advertiser.id: advertiser for advertiser in catalog.advertisers}
         self.creatives_by_id = {creative.id: creative for creative in catalog.creatives}
         self.creative_numbers = {}
-        self.deal_numbers = {}
+        self.settings_numbers = {}
         self.label_firsts = {}
         self.label_numbers = {}
         self.zone_numbers = {}
@@ -97,7 +97,7 @@ cdef class Booking:
 
     cdef int _book(self, object item) except -1:
         cdef Booked booked
-        cdef Deal deal
+        cdef Settings settings
         cdef Price price
         booked.priority = self._priority(item)
         campaign = _of(self.campaigns, item.campaign_id, "campaign", item)
@@ -110,13 +110,14 @@ cdef class Booking:
         booked.line.line = self.line_count()
         booked.line.group = 0
         booked.line.ad_first = <uint32_t> (self.ads.bytes // sizeof(Ad))
-        deal.ppm = price.ppm
-        deal.by_event = type(item.rate) is Cpc or type(item.rate) is Cpa
-        deal.weight = _weight(item, item.weight)
-        deal.ad_count = self._ads(item)
-        self._labels(item, campaign, &deal)
-        self._service(item, campaign, &deal)
-        booked.line.deal = _number(self.deal_numbers, (<char*> &deal)[:sizeof(Deal)])
+        settings.ppm = price.ppm
+        settings.by_event = type(item.rate) is Cpc or type(item.rate) is Cpa
+        settings.weight = _weight(item, item.weight)
+        settings.ad_count = self._ads(item)
+        self._labels(item, campaign, &settings)
+        self._service(item, campaign, &settings)
+        booked.line.settings = _number(
+            self.settings_numbers, (<char*> &settings)[:sizeof(Settings)])
         booked.row_first = self.rows.count()
         self.rows.add(item.targeting)
         booked.row_count = self.rows.count() - booked.row_first
@@ -155,7 +156,7 @@ cdef class Booking:
         added.ad_type_id = creative.ad_type_id
         return _number(self.creative_numbers, creative_id)
 
-    cdef int _labels(self, object item, object campaign, Deal* deal) except -1:
+    cdef int _labels(self, object item, object campaign, Settings* settings) except -1:
         cdef tuple labels = self._labels_of(item, campaign)
         if len(labels) > LABELS_MAX:
             raise LayoutError(
@@ -163,7 +164,7 @@ cdef class Booking:
                 f" at most {LABELS_MAX} are allowed",
                 item.id,
             )
-        deal.label_count = <uint16_t> len(labels)
+        settings.label_count = <uint16_t> len(labels)
         first = self.label_firsts.get(labels)
         if first is None:
             first = self.labels.bytes // sizeof(uint32_t)
@@ -171,7 +172,7 @@ cdef class Booking:
             for label in labels:
                 (<uint32_t*> self.labels.extend(sizeof(uint32_t)))[0] = _number(
                     self.label_numbers, label)
-        deal.label_first = first
+        settings.label_first = first
         return 0
 
     cdef tuple _labels_of(self, object item, object campaign):
@@ -184,19 +185,19 @@ cdef class Booking:
         own = item.labels
         return tuple(dict.fromkeys((*own, *inherited))) if own or inherited else ()
 
-    cdef int _service(self, object item, object campaign, Deal* deal) except -1:
+    cdef int _service(self, object item, object campaign, Settings* settings) except -1:
         flight = item.flight
-        deal.start_s = _seconds(item, flight.start)
-        deal.end_s = _seconds(item, flight.end)
+        settings.start_s = _seconds(item, flight.start)
+        settings.end_s = _seconds(item, flight.end)
         if item.status != "active" or campaign.status != "active":
-            deal.end_s = deal.start_s
+            settings.end_s = settings.start_s
         time_zone = item.time_zone
         if time_zone not in self.all_zones:
             raise LayoutError(f"time_zone: no such zone: {time_zone!r}", item.id)
         zone = _number(self.zone_numbers, time_zone)
         dayparts = item.dayparts
         hours = _hours(dayparts) if dayparts else ALL_HOURS
-        deal.schedule = _number(self.schedule_numbers, (hours, zone))
+        settings.schedule = _number(self.schedule_numbers, (hours, zone))
         return 0
 
 

@@ -8,7 +8,7 @@ from adcore.limits cimport (
 from adcore.interning cimport Batch
 from adcore.matching cimport Matcher
 from adcore.plan cimport Standing
-from adcore.tables cimport Line, Tables, Tier, _deal
+from adcore.tables cimport Line, Tables, Tier, _settings
 
 # What a select counts of the rows in the blocks that it looked at; the others came after its last
 # winner. Of a line item's several rows only the first that matches is counted.
@@ -87,7 +87,7 @@ cdef inline int64_t _ecpm(const Choice* choice, uint32_t rank) noexcept nogil:
 cdef inline uint32_t _ppm(const Choice* choice, uint32_t rank) noexcept nogil:
     if choice.standing.ppms != NULL:
         return choice.standing.ppms[rank]
-    return _deal(choice.tables, &choice.tables.lines[rank]).ppm
+    return _settings(choice.tables, &choice.tables.lines[rank]).ppm
 
 cdef inline int64_t _key(const Choice* choice, uint32_t rank) noexcept nogil:
     """What lines of one priority are equals by: the higher goes first."""

@@ -10,15 +10,16 @@ and only the last winner can be: another one must be in the running first, and t
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 
+from adcore.arithmetic cimport _scale
 from adcore.bits cimport _count
 from adcore.checking cimport _checks_hold
-from adcore.drawing cimport _scale, _splitmix64
+from adcore.drawing cimport _splitmix64
 from adcore.matching cimport MATCH_WORDS_MAX, SMALL_BLOCKS, _match
 from adcore.plan cimport PPM
 from adcore.pricing cimport _price, _price_pending, _price_pending_against
 from adcore.rescoring cimport _pop, _push
 from adcore.tables cimport (
-    BLOCK_ROWS, BLOCK_WORDS, CHECKED_ROWS, Ad, Creative, Deal, Line, Tier, _deal, _tier,
+    BLOCK_ROWS, BLOCK_WORDS, CHECKED_ROWS, Ad, Creative, Settings, Line, Tier, _settings, _tier,
 )
 
 cdef extern from *:
@@ -70,7 +71,7 @@ cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil:
     cdef uint32_t ad
     if choice.context.ad_type_count == 0 and choice.context.blocked_count == 0:
         return True
-    for ad in range(line.ad_first, line.ad_first + _deal(choice.tables, line).ad_count):
+    for ad in range(line.ad_first, line.ad_first + _settings(choice.tables, line).ad_count):
         if _eligible(choice, &choice.tables.ads[ad]):
             return True
     return False
@@ -81,11 +82,11 @@ cdef uint32_t _drawn_ad(const Choice* choice, const Line* line) noexcept nogil:
     cdef uint64_t total = 0
     cdef uint64_t drawn
     cdef uint32_t ad
-    for ad in range(line.ad_first, line.ad_first + _deal(choice.tables, line).ad_count):
+    for ad in range(line.ad_first, line.ad_first + _settings(choice.tables, line).ad_count):
         if _eligible(choice, &ads[ad]):
             total += ads[ad].weight
     drawn = _draw(choice, PURPOSE_AD, total)
-    for ad in range(line.ad_first, line.ad_first + _deal(choice.tables, line).ad_count):
+    for ad in range(line.ad_first, line.ad_first + _settings(choice.tables, line).ad_count):
         if _eligible(choice, &ads[ad]):
             if drawn < ads[ad].weight:
                 return ad
@@ -94,9 +95,9 @@ cdef uint32_t _drawn_ad(const Choice* choice, const Line* line) noexcept nogil:
 
 
 cdef inline bint _conflicts(const Choice* choice, const Line* line) noexcept nogil:
-    cdef const Deal* deal = _deal(choice.tables, line)
+    cdef const Settings* settings = _settings(choice.tables, line)
     cdef uint32_t place
-    for place in range(deal.label_first, deal.label_first + deal.label_count):
+    for place in range(settings.label_first, settings.label_first + settings.label_count):
         if choice.labels_taken[choice.tables.labels[place]]:
             return True
     return False
@@ -128,7 +129,7 @@ cdef void _keep_running(Choice* choice, uint32_t taken) noexcept nogil:
             choice.seen[SEEN_LABEL] += 1
             continue
         choice.candidates[kept] = rank
-        choice.candidate_weight += _deal(choice.tables, line).weight
+        choice.candidate_weight += _settings(choice.tables, line).weight
         kept += 1
     choice.candidate_count = kept
 
@@ -141,9 +142,9 @@ cdef void _take(Choice* choice) noexcept nogil:
     cdef uint32_t winner = choice.winner_count
     cdef uint32_t rank, label
     cdef const Line* line
-    cdef const Deal* deal
-    while drawn >= _deal(choice.tables, &lines[choice.candidates[place]]).weight:
-        drawn -= _deal(choice.tables, &lines[choice.candidates[place]]).weight
+    cdef const Settings* settings
+    while drawn >= _settings(choice.tables, &lines[choice.candidates[place]]).weight:
+        drawn -= _settings(choice.tables, &lines[choice.candidates[place]]).weight
         place += 1
     rank = choice.candidates[place]
     line = &lines[rank]
@@ -152,8 +153,8 @@ cdef void _take(Choice* choice) noexcept nogil:
     choice.winners[winner].clear_price_micros = line.price_micros
     choice.winner_count += 1
     choice.seen[SEEN_WON] += 1
-    deal = _deal(choice.tables, line)
-    for label in range(deal.label_first, deal.label_first + deal.label_count):
+    settings = _settings(choice.tables, line)
+    for label in range(settings.label_first, settings.label_first + settings.label_count):
         choice.labels_taken[choice.tables.labels[label]] = True
     _keep_running(choice, rank)
     if not choice.tables.header.second_price or _tier(choice.tables, line).lottery \
@@ -216,7 +217,7 @@ cdef bint _consider(Choice* choice, uint32_t rank) noexcept nogil:
     _price_pending_against(choice, rank)
     choice.candidates[choice.candidate_count] = rank
     choice.candidate_count += 1
-    choice.candidate_weight += _deal(choice.tables, line).weight
+    choice.candidate_weight += _settings(choice.tables, line).weight
     return _full(choice)
 
 
@@ -363,10 +364,10 @@ cdef void _forget_labels(Choice* choice) noexcept nogil:
     """Undo the labels of the request's winners: cheaper than clearing every label."""
     cdef uint32_t winner, label
     cdef const Line* line
-    cdef const Deal* deal
+    cdef const Settings* settings
     for winner in range(choice.winner_count):
         line = &choice.tables.lines[choice.winners[winner].rank]
-        deal = _deal(choice.tables, line)
-        for label in range(deal.label_first, deal.label_first + deal.label_count):
+        settings = _settings(choice.tables, line)
+        for label in range(settings.label_first, settings.label_first + settings.label_count):
             choice.labels_taken[choice.tables.labels[label]] = False
     choice.winner_count = 0

@@ -10,7 +10,7 @@ feature, and in a second pass written.
 """
 
 cimport cython
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
@@ -19,7 +19,7 @@ from adcore.numbering cimport Distinct, Numbering
 from adcore.tables cimport (
     BITMAPS, COLUMNS, FEATURES, KEY_SPACE_FIRST, POSTINGS, POSTING_ROWS, Column, Feature, Posting,
 )
-from adcore.vector cimport Vector
+from adcore.vector cimport Vector, _room
 
 cdef extern from *:
     void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
@@ -46,6 +46,8 @@ cdef class Columns:
         PyMem_RawFree(self.rows)
         PyMem_RawFree(self.predicates)
         PyMem_RawFree(self.counters)
+        PyMem_RawFree(self.touched)
+        PyMem_RawFree(self.posting_next)
 
     cdef int measure(
         self, Numbering numbering, const uint32_t* term_firsts, const uint32_t* terms,
@@ -57,14 +59,18 @@ cdef class Columns:
         self.row_words = row_words
         self.feature_count = <uint32_t> (numbering.features.bytes // sizeof(Feature))
         self.term_count = term_firsts[row_count]
-        self.rows = _numbers(self.term_count)
-        self.predicates = _numbers(self.term_count)
-        self.counters = _numbers(self.feature_count)
+        self.rows = <uint32_t*> _room(self.term_count, sizeof(uint32_t))
+        self.predicates = <uint32_t*> _room(self.term_count, sizeof(uint32_t))
+        self.counters = <uint32_t*> _room(self.feature_count, sizeof(uint32_t))
+        self.touched = <uint32_t*> _room(self.feature_count, sizeof(uint32_t))
+        self.posting_next = <uint32_t*> _room(self.feature_count, sizeof(uint32_t))
         with nogil:
             self._deal(term_firsts, terms)
         if self.firsts[self.count] != self.term_count:
             raise OverflowError(f"more than {COLUMNS_MAX} columns")  # normalise prevents it
         self._name()
+        if self.listed_rows >= <uint32_t> DENSE:
+            raise OverflowError("too many rows name values")  # their place would pass for a bitmap
         return 0
 
     cdef void _deal(self, const uint32_t* term_firsts, const uint32_t* terms) noexcept nogil:
@@ -116,7 +122,7 @@ cdef class Columns:
         cdef const Distinct* predicate
         cdef const uint32_t* values = <const uint32_t*> self.numbering.values.data
         cdef uint32_t* counters = self.counters
-        cdef uint32_t* touched = _numbers(self.feature_count)
+        cdef uint32_t* touched = self.touched
         cdef Named* named
         for column in range(self.count):
             touched_count = 0
@@ -142,7 +148,6 @@ cdef class Columns:
                     self.listed_rows += named[place].row_count
                 self.counters[touched[place]] = 0
         self.name_firsts[self.count] = <uint32_t> (self.names.bytes // sizeof(Named))
-        PyMem_RawFree(touched)
         return 0
 
     cdef inline const Distinct* _predicate_at(self, uint32_t place) noexcept nogil:
@@ -155,7 +160,7 @@ cdef class Columns:
             _prefetch(&values[predicates[self.predicates[place + AHEAD]].value_first])
         return &predicates[self.predicates[place]]
 
-    cdef void fill(self, char** sections, uint32_t* posting_next) noexcept nogil:
+    cdef void fill(self, char** sections) noexcept nogil:
         """Write postings, those of a feature side by side, with their bitmaps and lists."""
         cdef Feature* features = <Feature*> sections[<int> FEATURES]
         cdef const Named* names = <const Named*> self.names.data
@@ -167,19 +172,19 @@ cdef class Columns:
             features[names[number].feature].posting_count += 1
         for number in range(self.feature_count):
             features[number].posting_first = place
-            posting_next[number] = place
+            self.posting_next[number] = place
             place += features[number].posting_count
         for number in range(self.count):
-            self._fill_column(sections, number, &bitmap_next, &row_next, posting_next)
+            self._fill_column(sections, number, &bitmap_next, &row_next)
 
     cdef void _fill_column(
-        self, char** sections, uint32_t column, uint32_t* bitmap_next, uint64_t* row_next,
-        uint32_t* posting_next
+        self, char** sections, uint32_t column, uint32_t* bitmap_next, uint64_t* row_next
     ) noexcept nogil:
         cdef Column* record = <Column*> sections[<int> COLUMNS] + column
         cdef Posting* postings = <Posting*> sections[<int> POSTINGS]
         cdef uint64_t* bitmaps = <uint64_t*> sections[<int> BITMAPS]
         cdef uint64_t* base = bitmaps + <size_t> column * self.row_words
+        cdef uint32_t* posting_next = self.posting_next
         cdef const Named* named
         cdef Posting* posting
         cdef uint32_t number
@@ -237,10 +242,3 @@ cdef class Columns:
                 else:
                     posting_rows[counter] = row
                     counters[values[number]] += 1
-
-
-cdef uint32_t* _numbers(size_t count) except NULL:
-    cdef uint32_t* numbers = <uint32_t*> PyMem_RawCalloc(count + 1, sizeof(uint32_t))
-    if numbers == NULL:
-        raise MemoryError
-    return numbers

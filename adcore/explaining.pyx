@@ -9,7 +9,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from adcore.checking cimport _failing_space, _mark, _unmark
 from adcore.choosing cimport Choice, _ecpm, _key, _servable, _throttled
 from adcore.plan cimport _stopped
-from adcore.tables cimport LINES, Deal, Line, Tier, _deal, _tier
+from adcore.tables cimport LINES, Settings, Line, Tier, _settings, _tier
 
 
 cdef void _judge(
@@ -23,7 +23,7 @@ cdef void _judge(
         while row < choice.tables.row_count and choice.tables.row_ranks[row] == rank:
             row += 1
         details[rank] = NO_DETAIL
-        reasons[rank] = _closed(_deal(choice.tables, &choice.tables.lines[rank]), now_s)
+        reasons[rank] = _closed(_settings(choice.tables, &choice.tables.lines[rank]), now_s)
         if reasons[rank]:
             continue
         if _stopped(choice.standing, rank):
@@ -41,10 +41,10 @@ cdef void _judge(
     _unmark(choice)
 
 
-cdef inline uint8_t _closed(const Deal* deal, int64_t now_s) noexcept nogil:
-    if deal.start_s >= deal.end_s:
+cdef inline uint8_t _closed(const Settings* settings, int64_t now_s) noexcept nogil:
+    if settings.start_s >= settings.end_s:
         return PAUSED  # the booking's way to say so
-    return 0 if deal.start_s <= now_s < deal.end_s else FLIGHT
+    return 0 if settings.start_s <= now_s < settings.end_s else FLIGHT
 
 
 cdef bint _targeted(
@@ -103,12 +103,12 @@ cdef bint _before(const Choice* choice, uint32_t one, uint32_t other) noexcept n
 
 cdef bint _share_label(const Choice* choice, const Line* line, const Line* other) noexcept nogil:
     cdef const uint32_t* labels = choice.tables.labels
-    cdef const Deal* deal = _deal(choice.tables, line)
-    cdef const Deal* other_deal = _deal(choice.tables, other)
+    cdef const Settings* settings = _settings(choice.tables, line)
+    cdef const Settings* other_settings = _settings(choice.tables, other)
     cdef uint32_t own, others
-    for own in range(deal.label_first, deal.label_first + deal.label_count):
+    for own in range(settings.label_first, settings.label_first + settings.label_count):
         for others in range(
-            other_deal.label_first, other_deal.label_first + other_deal.label_count
+            other_settings.label_first, other_settings.label_first + other_settings.label_count
         ):
             if labels[own] == labels[others]:
                 return True

@@ -32,7 +32,10 @@ def compile(catalog: Catalog) -> Index:
         raise LayoutError(f"{len(catalog.line_items)} line items; at most {LINE_ITEMS_MAX} fit")
     booking = Booking(catalog)
     booking.book(catalog.line_items)
-    return Index.attach(assembled(booking))
+    try:
+        return Index.attach(assembled(booking))
+    except OverflowError as error:
+        raise LayoutError(f"the catalog is too large: {error}") from None
 
 
 def assembled(booking: Booking) -> memoryview:
@@ -40,7 +43,7 @@ def assembled(booking: Booking) -> memoryview:
     assembly = Assembly(booking)
     sizes = assembly.measure()
     short = {
-        tables.DEALS: b"".join(booking.deal_numbers),
+        tables.SETTINGS: b"".join(booking.settings_numbers),
         tables.SCHEDULES: _schedules(booking.schedule_numbers),
         tables.ZONES: "\n".join(booking.zone_numbers).encode(),
     }

@@ -1,12 +1,12 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
-from adcore.plan cimport Plan, Rows
+from adcore.plan cimport LiveRows, Plan
 from adcore.tables cimport Tables
 
 cdef class Live:
     cdef uint64_t* bitmap   # what serves: due, and not stopped
     cdef uint64_t* due      # what would serve at this second if nothing were stopped
-    cdef Rows rows           # the same two, as the plan knows them
+    cdef LiveRows rows      # the same two, as the plan knows them
     cdef const Tables* tables
     cdef readonly Plan plan
     cdef readonly object index

@@ -8,8 +8,8 @@ from cpython.mem cimport PyMem_Calloc, PyMem_Free
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy
 
-from adcore.plan cimport Plan, Rows, Standing, _stopped
-from adcore.tables cimport DEALS, SCHEDULES, ZONES, Deal, Schedule, Tables, _deal
+from adcore.plan cimport LiveRows, Plan, Standing, _stopped
+from adcore.tables cimport SETTINGS, SCHEDULES, ZONES, Settings, Schedule, Tables, _settings
 
 from adcore.zones import hour_of_week
 
@@ -49,7 +49,7 @@ cdef class Live:
         cdef uint64_t bit = <uint64_t> 1 << (rank & 63)
         cdef uint32_t row_first = _row_first(self.tables, rank)
         cdef uint32_t row_end = _row_first(self.tables, rank + 1)
-        cdef Rows* rows = self.plan.rows
+        cdef LiveRows* rows = self.plan.rows
         self.plan.changes += 1
         if stop:
             self.plan.standing.stopped[rank >> 6] |= bit
@@ -62,7 +62,7 @@ cdef class Live:
 
 
 cdef void _show(
-    const Rows* rows, uint32_t row_first, uint32_t row_end, bint stopped
+    const LiveRows* rows, uint32_t row_first, uint32_t row_end, bint stopped
 ) noexcept nogil:
     """Let the rows of a line serve when they are due, unless it is stopped."""
     cdef uint32_t row
@@ -150,13 +150,13 @@ cdef void _open_schedules(
 cdef uint32_t _serve(
     const Tables* tables, const uint8_t* open_schedules, int64_t now_s, uint64_t* bitmap
 ) noexcept nogil:
-    cdef const Deal* deal
+    cdef const Settings* settings
     cdef uint32_t count = 0
     cdef uint32_t row
     cdef bint serves
     for row in range(tables.row_count):
-        deal = _deal(tables, &tables.lines[tables.row_ranks[row]])
-        serves = deal.start_s <= now_s < deal.end_s and open_schedules[deal.schedule]
+        settings = _settings(tables, &tables.lines[tables.row_ranks[row]])
+        serves = settings.start_s <= now_s < settings.end_s and open_schedules[settings.schedule]
         bitmap[row >> 6] |= <uint64_t> serves << (row & 63)
         count += serves
     return count
@@ -177,15 +177,15 @@ cdef void _validity(
     const Tables* tables, int64_t now_s, int64_t* from_s, int64_t* until_s
 ) noexcept nogil:
     """Narrow the range down to where no flight starts or ends."""
-    cdef const Deal* deal
+    cdef const Settings* settings
     cdef uint32_t number
-    for number in range(tables.counts[DEALS]):
-        deal = &tables.deals[number]
-        if deal.start_s > now_s:
-            until_s[0] = min(until_s[0], deal.start_s)
+    for number in range(tables.counts[SETTINGS]):
+        settings = &tables.settings[number]
+        if settings.start_s > now_s:
+            until_s[0] = min(until_s[0], settings.start_s)
         else:
-            from_s[0] = max(from_s[0], deal.start_s)
-        if deal.end_s > now_s:
-            until_s[0] = min(until_s[0], deal.end_s)
+            from_s[0] = max(from_s[0], settings.start_s)
+        if settings.end_s > now_s:
+            until_s[0] = min(until_s[0], settings.end_s)
         else:
-            from_s[0] = max(from_s[0], deal.end_s)
+            from_s[0] = max(from_s[0], settings.end_s)

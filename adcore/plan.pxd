@@ -23,10 +23,10 @@ cdef struct Standing:
     uint64_t* stopped       # a bit a rank
 
 # The rows of one Live, which a stop changes in place.
-cdef struct Rows:
+cdef struct LiveRows:
     uint64_t* bitmap        # what serves: due, and not stopped
     uint64_t* due           # what would serve at its second if nothing were stopped
-    Rows* following         # of the same plan
+    LiveRows* following     # of the same plan
 
 cdef enum:
     NO_RANK = 0xFFFFFFFF
@@ -45,12 +45,12 @@ cdef class Plan:
     cdef readonly object index
     cdef readonly uint32_t unknown
     cdef Standing standing
-    cdef Rows* rows         # of every Live that has it
+    cdef LiveRows* rows     # of every Live that has it
     cdef uint32_t changes   # stops and resumes so far
 
     cdef int allocate(self, const Tables* tables, bint rated, bint scored) except -1
-    cdef void follow(self, Rows* rows) noexcept
-    cdef void forget(self, Rows* rows) noexcept
+    cdef void follow(self, LiveRows* rows) noexcept
+    cdef void forget(self, LiveRows* rows) noexcept
 
 cdef Directory directory_of(const Tables* tables)
 cdef Plan plan_of(

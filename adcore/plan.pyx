@@ -6,31 +6,17 @@ where scores say otherwise, the bounds tell how far a request must read on.
 
 cimport cython
 from cpython.buffer cimport PyObject_CheckBuffer
-from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
+from cpython.mem cimport PyMem_RawFree
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.stdlib cimport qsort
 
+from adcore.arithmetic cimport _share, _worth
 from adcore.tables cimport (
-    BLOCK_ROWS, BLOCK_WORDS, ECPM_MAX, LINES, Tables, Tier, _deal, _tier,
+    BLOCK_ROWS, BLOCK_WORDS, ECPM_MAX, LINES, Tables, Tier, _settings, _tier,
 )
+from adcore.vector cimport _room
 
 import array
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    __extension__ typedef unsigned __int128 adcore_uint128_plan;
-
-    static inline int64_t adcore_share(int64_t micros, uint32_t ppm) {
-        return (int64_t)((adcore_uint128_plan)micros * ppm / 1000000);
-    }
-    static inline int64_t adcore_worth(int64_t micros, uint32_t ppm, int64_t most) {
-        adcore_uint128_plan ecpm = (adcore_uint128_plan)micros * ppm / 1000;
-        return ecpm < (adcore_uint128_plan)most ? (int64_t)ecpm : most;
-    }
-    """
-    int64_t _worth_most "adcore_worth"(int64_t micros, uint32_t ppm, int64_t most) noexcept nogil
-    int64_t _share "adcore_share"(int64_t micros, uint32_t ppm) noexcept nogil
 
 # What is said of line items, a number each; NULL: nothing. At `place` is what is at fault.
 cdef struct Said:
@@ -124,16 +110,16 @@ cdef class Plan:
             with nogil:
                 for rank in range(lines):
                     standing.ecpms[rank] = tables.lines[rank].ecpm_micros
-                    standing.ppms[rank] = _deal(tables, &tables.lines[rank]).ppm
+                    standing.ppms[rank] = _settings(tables, &tables.lines[rank]).ppm
                     standing.multipliers[rank] = PPM
         return 0
 
-    cdef void follow(self, Rows* rows) noexcept:
+    cdef void follow(self, LiveRows* rows) noexcept:
         rows.following = self.rows
         self.rows = rows
 
-    cdef void forget(self, Rows* rows) noexcept:
-        cdef Rows** link = &self.rows
+    cdef void forget(self, LiveRows* rows) noexcept:
+        cdef LiveRows** link = &self.rows
         while link[0] != NULL and link[0] != rows:
             link = &link[0].following
         if link[0] != NULL:
@@ -216,18 +202,14 @@ cdef uint32_t _enter(
                 standing.multipliers[rank] = <uint32_t> ppm
         if said.probabilities != NULL:
             ppm = _ppm_of(said, said.probabilities[said.place], PPM, "probabilities_ppm")
-            if ppm >= 0 and rank != NO_RANK and _deal(tables, &tables.lines[rank]).by_event:
+            if ppm >= 0 and rank != NO_RANK and _settings(tables, &tables.lines[rank]).by_event:
                 standing.ppms[rank] = <uint32_t> ppm
-                standing.ecpms[rank] = _worth(tables.lines[rank].price_micros, <uint32_t> ppm)
+                standing.ecpms[rank] = _worth(
+                    tables.lines[rank].price_micros, <uint32_t> ppm, <int64_t> ECPM_MAX)
         if said.fault != NULL:
             break
         said.place += 1
     return unknown
-
-
-cdef inline int64_t _worth(int64_t price_micros, uint32_t ppm) noexcept nogil:
-    """The eCPM of a price for each of so many events a million impressions."""
-    return _worth_most(price_micros, ppm, <int64_t> ECPM_MAX)
 
 
 cdef inline int64_t _ppm_of(
@@ -241,13 +223,6 @@ cdef inline int64_t _ppm_of(
         said.number = number
         said.number_max = number_max
     return -1
-
-
-cdef void* _room(size_t count, size_t size) except NULL:
-    cdef void* room = PyMem_RawCalloc(count + 1, size)
-    if room == NULL:
-        raise MemoryError
-    return room
 
 
 cdef void _score(Standing* standing, const Tables* tables) noexcept nogil:

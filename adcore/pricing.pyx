@@ -2,26 +2,8 @@
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 
+from adcore.arithmetic cimport _convert, _outbid
 from adcore.choosing cimport NO_WINNER, Choice, _ecpm, _ppm
-
-cdef extern from *:
-    """
-    #include <stdint.h>
-    __extension__ typedef unsigned __int128 adcore_uint128_price;
-
-    static inline uint64_t adcore_convert(uint64_t ecpm_micros, uint32_t ppm) {
-        return (uint64_t)(((adcore_uint128_price)ecpm_micros * 1000 + ppm - 1) / ppm);
-    }
-    static inline int64_t adcore_outbid(int64_t score, uint32_t ppm, int64_t own) {
-        adcore_uint128_price needed =
-            ((adcore_uint128_price)score * 1000000 + 1000000 + ppm - 1) / ppm;
-        return needed < (adcore_uint128_price)own ? (int64_t)needed : own;
-    }
-    """
-    # A clear eCPM in the unit of the rate, rounded up.
-    uint64_t _convert "adcore_convert"(uint64_t ecpm_micros, uint32_t ppm) noexcept nogil
-    # The least eCPM of which so many ppm are more than the score, at most its own.
-    int64_t _outbid "adcore_outbid"(int64_t score, uint32_t ppm, int64_t own) noexcept nogil
 
 
 cdef void _price(Choice* choice, uint32_t winner, int64_t ecpm_micros) noexcept nogil:

@@ -23,13 +23,13 @@ cdef enum:
 
 cpdef enum:
     LINES = 0        # Line per rank
-    DEALS = 1        # Deal, each one different
+    SETTINGS = 1        # Settings, each one different
     GROUPS = 2       # Group
     TIERS = 3        # Tier
     ROW_RANKS = 4    # uint32 per row, never falling: the rows of a line are adjacent
     ADS = 5          # Ad, in ad-number order
     CREATIVES = 6    # Creative
-    LABELS = 7       # uint32 label numbers of deals
+    LABELS = 7       # uint32 label numbers of settings
     SCHEDULES = 8    # Schedule
     ZONES = 9        # time zone names joined by "\n"
     COLUMNS = 10     # Column
@@ -94,10 +94,10 @@ cdef struct Line:
     uint32_t line
     uint32_t group
     uint32_t ad_first
-    uint32_t deal
+    uint32_t settings
 
 # What line items have in common with others: each different one is kept once.
-cdef struct Deal:
+cdef struct Settings:
     int64_t start_s     # when it may serve; a paused line item has an empty flight
     int64_t end_s       # exclusive
     uint32_t schedule
@@ -189,7 +189,7 @@ cdef struct Range:
 cdef struct Tables:
     const Header* header
     const Line* lines
-    const Deal* deals
+    const Settings* settings
     const Group* groups
     const Tier* tiers
     const uint32_t* row_ranks
@@ -220,8 +220,8 @@ cdef struct Tables:
     uint32_t posting_count_max  # of one feature
     bint checks_values      # a check is about values, not only numbers
 
-cdef inline const Deal* _deal(const Tables* tables, const Line* line) noexcept nogil:
-    return &tables.deals[line.deal]
+cdef inline const Settings* _settings(const Tables* tables, const Line* line) noexcept nogil:
+    return &tables.settings[line.settings]
 
 cdef inline const Tier* _tier(const Tables* tables, const Line* line) noexcept nogil:
     return &tables.tiers[tables.groups[line.group].tier]

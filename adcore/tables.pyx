@@ -14,7 +14,7 @@ cdef extern from *:
     int _bit_count "__builtin_popcountll"(unsigned long long bits) noexcept nogil
 
 cdef uint32_t[SECTION_COUNT] _record_bytes = [
-    sizeof(Line), sizeof(Deal), sizeof(Group), sizeof(Tier), sizeof(uint32_t), sizeof(Ad),
+    sizeof(Line), sizeof(Settings), sizeof(Group), sizeof(Tier), sizeof(uint32_t), sizeof(Ad),
     sizeof(Creative), sizeof(uint32_t), sizeof(Schedule), 1, sizeof(Column), sizeof(uint64_t),
     sizeof(Posting), sizeof(uint32_t), sizeof(Feature), 1, sizeof(Slot), sizeof(uint32_t),
     sizeof(uint32_t), sizeof(uint32_t), 1, sizeof(uint64_t), sizeof(uint32_t), sizeof(uint32_t),
@@ -54,7 +54,7 @@ cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexc
         tables.counts[number] = <uint32_t> (sections[number].bytes // _record_bytes[number])
     tables.header = header
     tables.lines = <const Line*> (base + sections[LINES].offset)
-    tables.deals = <const Deal*> (base + sections[DEALS].offset)
+    tables.settings = <const Settings*> (base + sections[SETTINGS].offset)
     tables.groups = <const Group*> (base + sections[GROUPS].offset)
     tables.tiers = <const Tier*> (base + sections[TIERS].offset)
     tables.row_ranks = <const uint32_t*> (base + sections[ROW_RANKS].offset)
@@ -131,20 +131,20 @@ cdef const char* _check_lines(Tables* tables) noexcept nogil:
     cdef uint32_t* counts = tables.counts
     cdef const Line* line
     cdef uint32_t number, ad_count
-    cdef const char* fault = _check_deals(tables)
+    cdef const char* fault = _check_settings(tables)
     if fault != NULL:
         return fault
     for number in range(counts[LINES]):
         line = &tables.lines[number]
         if line.group >= counts[GROUPS] or line.line >= counts[LINES] \
-                or line.deal >= counts[DEALS]:
+                or line.settings >= counts[SETTINGS]:
             return "a line item is out of bounds"
         if number and (line.group < tables.lines[number - 1].group
                        or line.group > tables.lines[number - 1].group + 1):
             return "the groups are not in order"
         if line.ecpm_micros < 0 or line.ecpm_micros > <int64_t> ECPM_MAX or line.price_micros < 0:
             return "a price is out of bounds"
-        ad_count = tables.deals[line.deal].ad_count
+        ad_count = tables.settings[line.settings].ad_count
         if line.ad_first > counts[ADS] or ad_count > counts[ADS] - line.ad_first:
             return "an ad is out of bounds"
     for number in range(counts[GROUPS]):
@@ -162,22 +162,22 @@ cdef const char* _check_lines(Tables* tables) noexcept nogil:
     return NULL
 
 
-cdef const char* _check_deals(Tables* tables) noexcept nogil:
+cdef const char* _check_settings(Tables* tables) noexcept nogil:
     cdef uint32_t* counts = tables.counts
-    cdef const Deal* deal
+    cdef const Settings* settings
     cdef uint32_t number
-    for number in range(counts[DEALS]):
-        deal = &tables.deals[number]
-        if deal.schedule >= counts[SCHEDULES]:
+    for number in range(counts[SETTINGS]):
+        settings = &tables.settings[number]
+        if settings.schedule >= counts[SCHEDULES]:
             return "a schedule is out of bounds"
-        if not deal.weight or deal.weight > WEIGHT_MAX:
+        if not settings.weight or settings.weight > WEIGHT_MAX:
             return "a weight is out of bounds"
-        if deal.by_event > 1:
+        if settings.by_event > 1:
             return "a rate is out of bounds"
-        if not deal.ad_count or deal.ad_count > ADS_MAX:
+        if not settings.ad_count or settings.ad_count > ADS_MAX:
             return "an ad is out of bounds"
-        if deal.label_count > LABELS_MAX or deal.label_first > counts[LABELS] \
-                or deal.label_count > counts[LABELS] - deal.label_first:
+        if settings.label_count > LABELS_MAX or settings.label_first > counts[LABELS] \
+                or settings.label_count > counts[LABELS] - settings.label_first:
             return "a label is out of bounds"
     for number in range(counts[LABELS]):
         if tables.labels[number] >= tables.header.label_count:

@@ -1,7 +1,7 @@
-"""Memory that grows at its end, for records whose number nobody knows beforehand."""
+"""Memory for what is being made: of a size that is known, and such as grows at its end."""
 
 cimport cython
-from cpython.mem cimport PyMem_RawFree, PyMem_RawRealloc
+from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree, PyMem_RawRealloc
 
 cdef size_t BYTES_MIN = 4096
 
@@ -35,3 +35,10 @@ cdef class Vector:
             self.capacity = capacity
         self.bytes = wanted
         return self.data + wanted - more
+
+
+cdef void* _room(size_t count, size_t size) except NULL:
+    cdef void* room = PyMem_RawCalloc(count + 1, size)
+    if room == NULL:
+        raise MemoryError
+    return room
