@@ -16,14 +16,9 @@ import pytest
 from server.delivery.devices import DeviceReader
 from server.delivery.http import Ask, GivenHeaders
 from server.delivery.spool import Spool
-from server.delivery.tokens import (
-    Keyring,
-    Kind,
-    Served,
-    destination_digest,
-    placement_digest,
-)
-from server.delivery.tracking import Outcome, Tracker
+from server.delivery.tokens import Keyring, Served, destination_digest, placement_digest
+from server.delivery.tracking import Tracker
+from server.events.records import Kind, Outcome
 
 SEED = 42
 RANDOM = random.Random(SEED)

@@ -6,7 +6,8 @@ AdcoreError
 ├── SnapshotError    a generation in Redis can't be used: the old one keeps serving
 ├── StoreError       Redis is away or answers nonsense
 ├── TokenError       a tracking token is not ours, or not of this kind
-└── SpoolError       the spool can't take a frame
+├── SpoolError       the spool can't take a frame
+└── LedgerError      the write-ahead log or the counts are not what they must be
 """
 
 
@@ -40,3 +41,7 @@ class TokenError(AdcoreError):
 
 class SpoolError(AdcoreError):
     pass
+
+
+class LedgerError(AdcoreError):
+    """The log, or what was made of it, is not what it must be: nothing is acked on top of it."""

@@ -14,7 +14,7 @@ from adcore.catalog import Catalog
 from server.clock import now_s
 from server.delivery.core import draw_of
 from server.delivery.spool import read_frames
-from server.delivery.tracking import Beacon
+from server.events.records import Beacon
 from server.store import connect
 from server.store.catalogs import CatalogStore
 from server.store.keyspace import Keyspace

@@ -15,7 +15,7 @@ from server.delivery.asking import to_request
 from server.delivery.context import Context, domain, language
 from server.delivery.devices import Device
 from server.delivery.geo import Place
-from server.delivery.tokens import PREVIEW, Kind
+from server.events.records import PREVIEW, Kind
 from tests.delivery import BASE_URL, NOW_S, make_keyring, make_snapshot
 
 CONTEXT = Context(

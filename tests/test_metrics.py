@@ -14,7 +14,7 @@ from prometheus_client.openmetrics import parser as openmetrics
 from server import metrics as table
 from server.delivery import core, tracking
 from server.delivery.tally import Tally
-from server.delivery.tokens import Kind
+from server.events.records import Kind
 from server.exposition import expose
 from server.metrics import TABLE, Family, Metrics, Totals, totals
 

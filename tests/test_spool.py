@@ -16,16 +16,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.delivery.spool import (
-    RECORD_BYTES_MAX,
-    RESCAN_FRAMES,
-    RESCAN_FRAMES_FULL,
-    Frame,
-    Frames,
-    Spool,
-    read_frames,
-)
+from server.delivery.spool import RESCAN_FRAMES, RESCAN_FRAMES_FULL, Spool, read_frames
 from server.errors import SpoolError
+from server.events.frames import RECORD_BYTES_MAX, Frame, Frames
 
 NOW_S = 1_793_500_000
 FRAME_BYTES = 25  # before the record

@@ -26,7 +26,9 @@ ARROWS = {
     "adcore": set(),
     "server.store": {"adcore", *SHARED},
     "server.catalog": {"adcore", "server.store", *SHARED},
-    "server.delivery": {"adcore", "server.store", "server.catalog", *SHARED},
+    "server.events": SHARED,
+    "server.delivery": {"adcore", "server.store", "server.catalog", "server.events", *SHARED},
+    "server.ledger": {"adcore", "server.store", "server.catalog", "server.events", *SHARED},
     "server.console": SHARED,
 }
 

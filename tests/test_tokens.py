@@ -12,16 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from server.delivery.tokens import (
-    PREVIEW,
     TOKEN_CHARS,
     Keyring,
-    Kind,
     Served,
     Token,
     destination_digest,
     placement_digest,
 )
 from server.errors import ConfigError, TokenError
+from server.events.records import PREVIEW, Kind
 
 A = bytes(range(32))
 B = bytes(range(32, 64))

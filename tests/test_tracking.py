@@ -13,25 +13,16 @@ import pytest
 
 from server.delivery.http import Answer, Ask, GivenHeaders
 from server.delivery.spool import Spool, read_frames
-from server.delivery.tokens import (
-    PREVIEW,
-    Keyring,
-    Kind,
-    Served,
-    destination_digest,
-    placement_digest,
-)
-from server.delivery.tracking import (
+from server.delivery.tokens import Keyring, Served, destination_digest, placement_digest
+from server.delivery.tracking import CLOCK_SKEW_S, GIF, PARAMETERS_MAX, QUERY_CHARS_MAX, Tracker
+from server.events.records import (
     CLICK_WINDOW_S,
-    CLOCK_SKEW_S,
     EVENT_WINDOW_S,
-    GIF,
     IMPRESSION_WINDOW_S,
-    PARAMETERS_MAX,
-    QUERY_CHARS_MAX,
+    PREVIEW,
     Beacon,
+    Kind,
     Outcome,
-    Tracker,
 )
 
 NOW_S = 1_793_500_000

@@ -18,7 +18,8 @@ from server.delivery.snapshot cimport Snapshot
 import msgspec
 
 from server.delivery.render import pricing_text
-from server.delivery.tokens import PREVIEW, TOKEN_CHARS, Kind, Served, placement_digest
+from server.delivery.tokens import TOKEN_CHARS, Served, placement_digest
+from server.events.records import PREVIEW, Kind
 
 DECISION_ID_BYTES = 14
 """Random; a served ad's 16-byte id is this, the placement's number and the ad's in it."""
@@ -59,7 +60,7 @@ cdef inline uint8_t* _put(uint8_t* to, uint64_t number, int size) noexcept nogil
 
 cdef int _write_message(
     uint8_t* to, bytes head, Moment moment, const uint8_t* ad_id, Win win, uint64_t site_id,
-    bytes placement, bytes destination
+    bytes placement, unsigned int flags, bytes destination
 ) except -1:
     if len(head) != HEAD_SIZE or len(placement) != PLACEMENT_SIZE \
             or len(destination) != DESTINATION_SIZE:
@@ -73,7 +74,7 @@ cdef int _write_message(
     to = _put(to, win.clear_price_micros, 8)
     memcpy(to, PyBytes_AS_STRING(placement), PLACEMENT_SIZE)
     to = _put(to + PLACEMENT_SIZE, NO_LEASE, 8)
-    to = _put(to, moment.flags, 1)
+    to = _put(to, flags, 1)
     memcpy(to, PyBytes_AS_STRING(destination), DESTINATION_SIZE)
     return 0
 
@@ -164,8 +165,10 @@ cdef class Writer:
         ad_id[ID_SIZE - 1] = <uint8_t> place
         cdef bytes digest = placement_digest(placement.div_name)
         cdef uint64_t site_id = placement.site_id or 0
+        cdef unsigned int flags = moment.flags | <unsigned int> template.flags
         _write_message(
-            token, self.shown_head, moment, ad_id, win, site_id, digest, template.destination)
+            token, self.shown_head, moment, ad_id, win, site_id, digest, flags,
+            template.destination)
         # As `Keyring.sign_shown` has it: one HMAC, its halves for the two kinds.
         cdef bytes mac = self.key.mac(PyBytes_FromStringAndSize(<char*> token, MESSAGE_SIZE))
         self._seal(token, self.click_head, PyBytes_AS_STRING(mac) + MAC_SIZE, click)
@@ -185,7 +188,7 @@ cdef class Writer:
         if placement.event_ids:
             self._add_events(placement.event_ids, Served(
                 moment.now_s, PyBytes_FromStringAndSize(<char*> ad_id, ID_SIZE), win.line_item_id,
-                win.creative_id, site_id, win.clear_price_micros, digest, NO_LEASE, moment.flags))
+                win.creative_id, site_id, win.clear_price_micros, digest, NO_LEASE, flags))
         else:
             self._add(b',"events":[]')
         return 0

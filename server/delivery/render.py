@@ -29,6 +29,7 @@ from adcore.catalog import (
     Native,
 )
 from server.delivery.tokens import destination_digest
+from server.events.records import RATE_SHIFT, RATES
 
 CLICK: Final = 0
 IMPRESSION: Final = 1
@@ -52,6 +53,7 @@ class AdTemplate(Struct, array_like=True, frozen=True, gc=False):
     destination: bytes  # the click URL's digest, as the token carries it
     rate_type: int
     price_micros: int  # in the unit of the rate
+    flags: int  # of the tokens: what the price is for
     pricing: bytes  # the answer's `pricing` when the winner pays its own price
 
 
@@ -87,6 +89,7 @@ class Renderer:
             destination=destination_digest(creative.click_url),
             rate_type=RATE_TYPES[type(rate)],
             price_micros=rate.price_micros,
+            flags=RATES.index(type(rate).__name__.lower()) << RATE_SHIFT,
             pricing=pricing_text(
                 RATE_TYPES[type(rate)],
                 rate.price_micros,

@@ -6,18 +6,8 @@ handed on.
     {producer}-{epoch:016x}-{segment:08d}.spool    sorted by name is in order of writing
 
 A producer is one process at a time. Its epoch grows with each start, and a reader tells a repeat
-or a gap by (producer, epoch, sequence). A segment holds nothing but frames, big-endian:
-
-    0        4        8                16               24     25
-    +--------+--------+----------------+----------------+------+--------------------+
-    | length |  CRC   |     epoch      |    sequence    | kind | record             |
-    |  u32   |  u32   |      u64       |      u64       |  u8  | length - 17 bytes  |
-    +--------+--------+----------------+----------------+------+--------------------+
-
-- length counts the bytes after the CRC, at least 17, so a hole of zeros is no frame.
-- CRC is CRC-32C over the length's four bytes and all bytes after the CRC.
-- sequence starts at 1 with each epoch and grows by 1 a frame, over all segments of the epoch.
-- kind says what the record is. 1: a msgpack array, `server.delivery.tracking.Beacon`.
+or a gap by (producer, epoch, sequence), which grows by 1 over all segments of the epoch. A segment
+holds nothing but frames (`server.events.frames`).
 
 A frame is whole or it is the torn end of its segment: a failed write is cut off, or the segment is
 left as it is and the next one begun. A reader stops at the first frame whose length or CRC is
@@ -34,29 +24,21 @@ import contextlib
 import errno
 import os
 import re
-import struct
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE
-from typing import NamedTuple
-
-from crc32c import crc32c
 
 from server.errors import SpoolError
-
-RECORD_BEACON = 1
+from server.events.frames import RECORD_BYTES_MAX, Frame, Frames, pack
+from server.events.records import RECORD_BEACON
 
 SEGMENT_BYTES_MAX = 16 << 20  # a forwarder frees space in steps of this; 64 of them fill 1 GiB
-RECORD_BYTES_MAX = 64 << 10  # a beacon takes 300 B; a length beyond this is a fault, not a frame
 SHED_PERCENT = 80  # above it only billable frames are taken
 # What other writers and the forwarder did to the folder is seen after so many frames, and sooner
 # when one would be refused: a scan takes 0.1 ms, and space that came back is not to be left unused.
 RESCAN_FRAMES = 1024
 RESCAN_FRAMES_FULL = 16
 
-_PREFIX = struct.Struct(">II")
-_BODY = struct.Struct(">QQB")
-_LENGTH = struct.Struct(">I")
 _SUFFIX = ".spool"
 _PRODUCER = re.compile(r"[A-Za-z0-9_.]{1,64}")
 _CREATE = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
@@ -145,8 +127,7 @@ class Spool:
         if len(record) > RECORD_BYTES_MAX:
             self.failed += 1
             raise SpoolError(f"spool: a record of {len(record)} bytes")
-        body = _BODY.pack(self.epoch, self._sequence + 1, kind) + record
-        return _PREFIX.pack(len(body), _crc(body)) + body
+        return pack(Frame(self.epoch, self._sequence + 1, kind, record))
 
     def _make_room(self, frame_bytes: int, billable: bool) -> None:
         room = self._bytes_max * (100 if billable else SHED_PERCENT) // 100 - frame_bytes
@@ -232,57 +213,6 @@ def _open_folder(folder: str | os.PathLike[str]) -> int:
     return fd
 
 
-# -- reading
-# -----------------------------------------------------------------------------------------
-
-
-class Frame(NamedTuple):
-    epoch: int
-    sequence: int
-    kind: int
-    record: bytes
-
-
-class Frames:
-    """Iterates over the whole frames of a segment.
-
-    Afterwards `end` is the offset behind the last whole frame, and `torn` says why reading stopped
-    there, or is empty at the end of the file. A segment still being written may be torn for a
-    moment.
-    """
-
-    def __init__(self, content: bytes) -> None:
-        self._content = content
-        self.end = 0
-        self.torn = ""
-
-    def __iter__(self) -> Iterator[Frame]:
-        content = self._content
-        while (rest := len(content) - self.end) > 0:
-            if rest < _PREFIX.size:
-                self.torn = "cut inside a prefix"
-                return
-            length, crc = _PREFIX.unpack_from(content, self.end)
-            if not _BODY.size <= length <= _BODY.size + RECORD_BYTES_MAX:
-                self.torn = "impossible length"
-                return
-            start = self.end + _PREFIX.size
-            body = content[start : start + length]
-            if len(body) < length:
-                self.torn = "cut inside a frame"
-                return
-            if _crc(body) != crc:
-                self.torn = "wrong CRC"
-                return
-            self.end = start + length
-            epoch, sequence, kind = _BODY.unpack_from(body)
-            yield Frame(epoch, sequence, kind, body[_BODY.size :])
-
-
 def read_frames(path: str | os.PathLike[str]) -> Frames:
     """Read a segment, whole: it is at most 16 MiB."""
     return Frames(Path(path).read_bytes())
-
-
-def _crc(body: bytes) -> int:
-    return crc32c(body, crc32c(_LENGTH.pack(len(body))))

@@ -15,7 +15,7 @@ multiple of three, so there is neither padding nor a spare bit: a token has exac
     51   price        u64    clear price in micros, in the unit of the line item's rate
     59   placement    8 B    head of SHA-256 of the placement's name
     67   lease        u64    0: none
-    75   flags        u8     bit 0: preview, never billed
+    75   flags        u8     bit 0: preview, never billed; bits 1 and 2: the rate's type
     76   destination  16 B   head of SHA-256 of the click's destination; zeros in an event's
     92   MAC          16 B   half of an HMAC-SHA-256 over the 92 bytes before it
 
@@ -30,16 +30,14 @@ import hashlib
 import hmac
 import struct
 from binascii import a2b_base64
-from enum import IntEnum
 from functools import lru_cache
 from typing import NamedTuple
 
 from server.delivery.sealing import Key, text_of
 from server.errors import TokenError
+from server.events.records import Kind
 
 VERSION = 1
-PREVIEW = 1
-"""Flag: decided at a pretended time or in a demo; recorded, never billed."""
 PLACEMENTS_CACHED = 4096  # a publisher has hundreds; the name is the client's to invent
 
 _HEAD = struct.Struct(">BBBI")
@@ -55,12 +53,6 @@ _MAC_AT = _DESTINATION_AT + len(_NO_DESTINATION)
 _TOKEN_BYTES = _MAC_AT + MAC_BYTES
 TOKEN_CHARS = _TOKEN_BYTES // 3 * 4
 _FROM_URL = bytes.maketrans(b"-_", b"+/")
-
-
-class Kind(IntEnum):
-    IMPRESSION = 1
-    CLICK = 2
-    EVENT = 3
 
 
 # Which half of its HMAC is a kind's MAC.

@@ -7,24 +7,26 @@ destination must have the digest that the token carries. No other parameter is l
 
 import hmac
 from collections.abc import Callable
-from enum import IntEnum
 from string import punctuation
 from urllib.parse import quote
 
 import msgspec
-from msgspec import Struct
 
 from server.delivery.clients import cut_ip
 from server.delivery.http import Answer, Ask, HeaderMap, Headers
 from server.delivery.spool import Spool
-from server.delivery.tokens import PREVIEW, Keyring, Kind, Token, destination_digest
+from server.delivery.tokens import Keyring, Token, destination_digest
 from server.errors import SpoolError, TokenError
+from server.events.records import (
+    CLICK_WINDOW_S,
+    EVENT_WINDOW_S,
+    IMPRESSION_WINDOW_S,
+    PREVIEW,
+    Beacon,
+    Kind,
+    Outcome,
+)
 
-# An impression later than this finds its lease returned: the units may be another's by now.
-IMPRESSION_WINDOW_S = 120
-# The ledger remembers ids for a day, to know a repeat; keys are kept a day beyond their last use.
-CLICK_WINDOW_S = 86_400
-EVENT_WINDOW_S = 86_400
 # Servers keep time by NTP; a minute ahead is a fault or a forgery, a second is nothing.
 CLOCK_SKEW_S = 60
 
@@ -37,47 +39,6 @@ GIF = (
     b",\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x02D\x01\x00;"
 )
 """One transparent pixel, 43 bytes."""
-
-
-class Outcome(IntEnum):
-    """What became of a request. The number is stored in frames, the name is a metric's label."""
-
-    ACCEPTED = 0
-    PREVIEW = 1
-    HEAD = 2
-    PREFETCH = 3
-    EXPIRED = 4
-    FUTURE = 5
-    # Those below leave no frame.
-    BAD_QUERY = 16
-    BAD_TOKEN = 17
-    UNKNOWN_CREATIVE = 18
-    DESTINATION_CHANGED = 19
-    SPOOL_FAILED = 20
-
-
-class Beacon(Struct, array_like=True, frozen=True, gc=False):
-    """A frame's record. Fields are only ever added, at the end.
-
-    Billing needs what the token says; telling invalid traffic needs the network and the user agent.
-    A whole address and a name of a person are never in it.
-    """
-
-    kind: int
-    outcome: int
-    received_s: int
-    issued_s: int
-    id: bytes
-    line_item_id: int
-    creative_id: int
-    site_id: int
-    placement: bytes
-    lease: int
-    price_micros: int
-    event: int
-    flags: int
-    network: str  # the address cut to /24 or /48
-    user_agent: str  # 512 bytes at most, ASCII, the rest escaped
 
 
 _WINDOWS_S = {

@@ -1,0 +1,113 @@
+"""The records that frames hold, each a msgpack array. Fields are only ever added, at the end.
+
+A whole network address and a name of a person are never in one.
+"""
+
+from enum import IntEnum
+from typing import Final
+
+from msgspec import Struct
+
+# -- a frame's kind
+
+RECORD_BEACON: Final = 1
+RECORD_DECISION: Final = 2
+
+# -- what a beacon is about
+
+
+class Kind(IntEnum):
+    IMPRESSION = 1
+    CLICK = 2
+    EVENT = 3
+
+
+PREVIEW: Final = 1
+"""Flag: decided at a pretended time or in a demo; recorded, never billed."""
+RATE_SHIFT: Final = 1
+RATE_MASK: Final = 3
+"""Flags, bits 1 and 2: the place in RATES of what the price is for."""
+RATES: Final = ("cpm", "cpc", "cpa", "flat")
+
+VIEWABLE_EVENT: Final = 40
+"""The event that says half of the ad was seen for a second, as Kevel numbers it."""
+
+# An impression later than this finds its lease returned: the units may be another's by now.
+IMPRESSION_WINDOW_S: Final = 120
+# The ledger remembers ids for a day, to know a repeat; keys are kept a day beyond their last use.
+CLICK_WINDOW_S: Final = 86_400
+EVENT_WINDOW_S: Final = 86_400
+
+
+class Outcome(IntEnum):
+    """What became of a request. The number is stored in frames, the name is a metric's label."""
+
+    ACCEPTED = 0
+    PREVIEW = 1
+    HEAD = 2
+    PREFETCH = 3
+    EXPIRED = 4
+    FUTURE = 5
+    # Those below leave no frame.
+    BAD_QUERY = 16
+    BAD_TOKEN = 17
+    UNKNOWN_CREATIVE = 18
+    DESTINATION_CHANGED = 19
+    SPOOL_FAILED = 20
+
+
+class Routed(Struct, array_like=True, frozen=True, gc=False):
+    """How every record begins: enough to know which aggregator it belongs to."""
+
+    kind: int
+    outcome: int
+    received_s: int
+    issued_s: int
+    id: bytes
+
+
+class Beacon(Struct, array_like=True, frozen=True, gc=False):
+    """An impression, a click or an event.
+
+    Billing needs what the token says; telling invalid traffic needs the network and the user agent.
+    """
+
+    kind: int
+    outcome: int
+    received_s: int
+    issued_s: int
+    id: bytes
+    line_item_id: int
+    creative_id: int
+    site_id: int
+    placement: bytes
+    lease: int
+    price_micros: int
+    event: int
+    flags: int
+    network: str  # the address cut to /24 or /48
+    user_agent: str  # 512 bytes at most, ASCII, the rest escaped
+
+
+class Answered(Struct, array_like=True, frozen=True, gc=False):
+    """One line of a decision: who won a placement, or line item 0 for no ad."""
+
+    site_id: int
+    line_item_id: int
+    creative_id: int
+
+
+class Decision(Struct, array_like=True, frozen=True, gc=False):
+    """A request and its answer, one in `weight`: totals are sums of weights.
+
+    Sampled by the id, so that every log of one decision is kept or none.
+    """
+
+    kind: int  # 0
+    outcome: int  # 0
+    received_s: int
+    issued_s: int
+    id: bytes
+    weight: int
+    generation: int
+    answers: list[Answered]
