@@ -3,8 +3,9 @@ PYTHON ?= python3
 BIN := .venv/bin
 # cython-lint starts pycodestyle by name.
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
-SOURCES := $(wildcard adcore/*.pyx adcore/*.pxd server/delivery/*.pyx server/delivery/*.pxd)
-COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(wildcard server/delivery/*.pyx)))
+FOLDERS := adcore server/events server/ledger server/delivery
+SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
+COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
 .PHONY: demo build debug asan cover lint test check soak bench clean
@@ -37,7 +38,7 @@ debug asan coverage-build: .venv/.installed
 lint: build
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/cython-lint adcore server/delivery
+	$(BIN)/cython-lint $(FOLDERS)
 	$(BIN)/mypy
 	$(BIN)/python -m mypy.stubtest adcore $(COMPILED) \
 		--allowlist tests/stubtest_allowlist.txt
@@ -66,4 +67,4 @@ bench: build
 
 clean:
 	rm -rf build dist *.egg-info .venv .demo .mypy_cache .ruff_cache .pytest_cache .hypothesis
-	rm -f adcore/*.so server/delivery/*.so benchmarks/olg benchmarks/bare
+	rm -f $(FOLDERS:%=%/*.so) benchmarks/olg benchmarks/bare

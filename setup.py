@@ -54,7 +54,7 @@ setup(
                 extra_link_args=SANITIZE if BUILD == "asan" else [],
                 define_macros=macros,
             )
-            for folder in ("adcore", "server/delivery")
+            for folder in ("adcore", "server/events", "server/ledger", "server/delivery")
             for source in sorted(Path(folder).glob("*.pyx"))
         ],
         build_dir=f"build/c-{BUILD}",

@@ -20,6 +20,7 @@ class Kind(IntEnum):
     IMPRESSION = 1
     CLICK = 2
     EVENT = 3
+    CONVERSION = 4
 
 
 PREVIEW: Final = 1
@@ -67,7 +68,7 @@ class Routed(Struct, array_like=True, frozen=True, gc=False):
 
 
 class Beacon(Struct, array_like=True, frozen=True, gc=False):
-    """An impression, a click or an event.
+    """An impression, a click, an event or a conversion.
 
     Billing needs what the token says; telling invalid traffic needs the network and the user agent.
     """
@@ -87,6 +88,12 @@ class Beacon(Struct, array_like=True, frozen=True, gc=False):
     flags: int
     network: str  # the address cut to /24 or /48
     user_agent: str  # 512 bytes at most, ASCII, the rest escaped
+    # Of a conversion only. How long after a click or a view it counts is the line item's to say,
+    # and stands here because the log must be countable without today's catalog.
+    value_micros: int = 0
+    order: bytes = b""  # head of a digest of the advertiser's reference: one order, one conversion
+    click_lookback_s: int = 0
+    view_lookback_s: int = 0
 
 
 class Answered(Struct, array_like=True, frozen=True, gc=False):

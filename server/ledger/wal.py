@@ -41,7 +41,7 @@ _SUFFIX = ".wal"
 _MARK_NAME = "durable"
 
 Watermarks = dict[str, tuple[int, int]]
-"""By producer: the epoch, and the sequence of the last frame taken."""
+"""By stream: the number of the last frame taken, and when that was."""
 
 
 class Opened(Struct, tag=1, array_like=True, frozen=True, gc=False):
@@ -57,9 +57,8 @@ class Shipped(Struct, tag=2, array_like=True, frozen=True, gc=False):
     """A batch from one of our forwarders."""
 
     written_ms: int
-    producer: str
-    epoch: int
-    last: int
+    stream: str
+    last: int  # the number of the last frame
     frames: bytes
 
 

@@ -1,0 +1,67 @@
+"""Steps over frames whose bytes are known to be whole, without looking into their records."""
+
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
+
+cdef extern from *:
+    """
+    #include <stdint.h>
+    #include <string.h>
+    static inline uint32_t read_u32(const uint8_t *from) {
+        uint32_t value;
+        memcpy(&value, from, 4);
+        return __builtin_bswap32(value);
+    }
+    static inline uint64_t read_u64(const uint8_t *from) {
+        uint64_t value;
+        memcpy(&value, from, 8);
+        return __builtin_bswap64(value);
+    }
+    """
+    uint32_t read_u32(const uint8_t* at) noexcept nogil
+    uint64_t read_u64(const uint8_t* at) noexcept nogil
+
+cdef enum:
+    PREFIX = 8      # length and CRC
+    HEAD = 25       # with epoch, sequence and kind
+    SEQUENCE = 16   # where it stands in a frame
+    RECORD_MAX = 65_536
+
+
+def walk(bytes frames not None, uint64_t previous):
+    """Return the last frame's number.
+
+    ValueError unless there is one, all are whole, and their numbers grow from above `previous`.
+    """
+    cdef const uint8_t* at = <const uint8_t*> PyBytes_AS_STRING(frames)
+    cdef Py_ssize_t rest = PyBytes_GET_SIZE(frames)
+    cdef Py_ssize_t size
+    cdef uint64_t number
+    if rest == 0:
+        raise ValueError("no frame")
+    while rest:
+        if rest < HEAD:
+            raise ValueError("a frame is cut")
+        size = PREFIX + <Py_ssize_t> read_u32(at)
+        if size < HEAD or size > HEAD + RECORD_MAX or size > rest:
+            raise ValueError("a frame has an impossible length")
+        number = read_u64(at + SEQUENCE)
+        if number <= previous:
+            raise ValueError("frames are out of order")
+        previous = number
+        at += size
+        rest -= size
+    return previous
+
+
+def split(bytes frames not None):
+    """Return [(kind, record)] of frames that `walk` has passed."""
+    cdef const uint8_t* at = <const uint8_t*> PyBytes_AS_STRING(frames)
+    cdef const uint8_t* end = at + PyBytes_GET_SIZE(frames)
+    cdef Py_ssize_t size
+    cdef list found = []
+    while at < end:
+        size = PREFIX + <Py_ssize_t> read_u32(at)
+        found.append((at[HEAD - 1], (<const char*> at)[HEAD:size]))
+        at += size
+    return found

@@ -1,0 +1,246 @@
+"""What a forwarder sends, and when it may forget it.
+
+A `Sender` serves one aggregator. It walks the segments of every stream in the spool, takes the
+frames that belong to that aggregator, and sends them in batches, a few of them ahead of the acks.
+What has been acked is known by the aggregator's watermarks alone: a sender that starts asks for
+them, so nothing need be kept here.
+
+    asked ──watermark──► sending ──watermark (a gap, or after a reconnect)──► sending from there
+
+A stream is a producer's epoch; its segments are `{stream}-{segment:08d}.spool`.
+"""
+
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+import msgspec
+
+from server.events.frames import BODY, PREFIX, RECORD_BYTES_MAX, Frame, Frames
+from server.events.records import Routed
+from server.ledger.folder import Folder
+from server.ledger.receiver import Ack, Batch, Watermark
+
+BATCH_BYTES: Final = 64 << 10  # large enough to share a sync, small enough to leave within 5 ms
+WINDOW_BATCHES: Final = 16  # unacked: 1 MiB, more than a round trip and a sync need
+FRAME_BYTES_MAX: Final = PREFIX.size + BODY.size + RECORD_BYTES_MAX
+READ_BYTES: Final = BATCH_BYTES + FRAME_BYTES_MAX  # holds a batch, wherever it is read from
+EPOCH_DIGITS: Final = 16
+BEYOND_ALL: Final = "~"  # sorts behind every segment's name
+
+_SEGMENT = re.compile(r"(?P<stream>[A-Za-z0-9_.]{1,64}-[0-9a-f]{16})-(?P<number>[0-9]{8})\.spool")
+_route = msgspec.msgpack.Decoder(Routed).decode
+
+
+class Query(NamedTuple):
+    """Ask an aggregator where a stream stands."""
+
+    stream: str
+
+
+class Shards:
+    """Which aggregator a token's events go to: all of them to one, so that it can know repeats.
+
+    `epochs` are (from when on, how many aggregators), by the time a token was issued: an event goes
+    to where its impression went, also after the number has changed.
+    """
+
+    def __init__(self, epochs: Iterable[tuple[int, int]]) -> None:
+        self._epochs = sorted(epochs, reverse=True)
+
+    def of(self, record: bytes) -> int:
+        try:
+            routed = _route(record)
+        except msgspec.MsgspecError:
+            return 0  # somewhere it must be counted as unreadable
+        for since_s, count in self._epochs:
+            if routed.issued_s >= since_s or (since_s, count) == self._epochs[-1]:
+                # The id's end is a place in its decision, its head is random.
+                return int.from_bytes(routed.id[:8], "big") % count
+        raise AssertionError
+
+
+def segments_of(names: Iterable[str]) -> dict[str, list[str]]:
+    """Group a folder's segments by stream, in the order they were written."""
+    streams: dict[str, list[str]] = {}
+    for name in sorted(names):
+        if found := _SEGMENT.fullmatch(name):
+            streams.setdefault(found["stream"], []).append(name)
+    return streams
+
+
+class _Place(NamedTuple):
+    """Behind the frame numbered `last`, the last of ours there."""
+
+    last: int
+    segment: str
+    offset: int
+
+
+class _Stream:
+    """One stream on its way to one aggregator."""
+
+    def __init__(self, name: str, folder: Folder, is_ours: Callable[[bytes], bool]) -> None:
+        self.lost_frames = 0  # which the disk changed, or never kept
+        self._name = name
+        self._folder = folder
+        self._is_ours = is_ours
+        self._known = False  # where the aggregator stands
+        self._acked = self._read = _Place(0, "", 0)
+        self._flying: deque[_Place] = deque()
+        self._seen = 0  # the largest number read, ours or not
+        self._at_end = False  # of what there was to read
+
+    @property
+    def is_idle(self) -> bool:
+        return self._at_end and not self._flying
+
+    @property
+    def done_before(self) -> str:
+        """Every frame of ours in segments before this one has been acked."""
+        if self._flying:
+            return self._acked.segment
+        return BEYOND_ALL if self._at_end else self._read.segment
+
+    def forget(self) -> None:
+        """The connection is gone: what flies may have arrived or not."""
+        self._known = self._at_end = False
+
+    def start_behind(self, last: int) -> None:
+        """Go on behind the frame numbered `last`, wherever we were."""
+        self._flying.clear()
+        if last != self._acked.last:
+            self._acked = _Place(last, "", 0)
+        self._read = self._acked
+        self._known, self._at_end = True, False
+
+    def acked(self, last: int) -> None:
+        while self._flying and self._flying[0].last <= last:
+            self._acked = self._flying.popleft()
+
+    def next_batch(self, segments: list[str]) -> Batch | None:
+        """Take what is there, up to a batch; None when nothing is, or too much flies already."""
+        if not self._known or len(self._flying) >= WINDOW_BATCHES:
+            return None
+        previous = last = self._read.last
+        pieces: list[bytes] = []
+        size = 0
+        self._at_end = False
+        for frame, piece, segment, offset in self._frames(segments):
+            if frame.sequence > last and self._is_ours(frame.record):
+                last = frame.sequence
+                pieces.append(piece)
+                size += len(piece)
+            self._read = _Place(last, segment, offset)
+            if size >= BATCH_BYTES:
+                break
+        else:
+            self._at_end = True
+        if not pieces:
+            return None
+        self._flying.append(self._read)
+        return Batch(self._name, previous, last, b"".join(pieces))
+
+    def _frames(self, segments: list[str]) -> Iterator[tuple[Frame, bytes, str, int]]:
+        """Give frames from where we read on, each with its bytes and the place behind it.
+
+        `segments` were listed before, so the writer is done with all but the last of them.
+        """
+        for segment in segments:
+            if segment < self._read.segment:
+                continue
+            offset = self._read.offset if segment == self._read.segment else 0
+            while content := self._folder.read(segment, offset, READ_BYTES):
+                frames, start = Frames(content), 0
+                for frame in frames:
+                    self._count_lost(frame.sequence)
+                    yield frame, content[start : frames.end], segment, offset + frames.end
+                    start = frames.end
+                if start == 0 and segment == segments[-1]:
+                    break  # torn for the moment: the writer is at it
+                offset += start or self._skip(content)
+
+    def _count_lost(self, sequence: int) -> None:
+        if self._seen and sequence > self._seen + 1:
+            self.lost_frames += sequence - self._seen - 1
+        self._seen = max(self._seen, sequence)
+
+    def _skip(self, content: bytes) -> int:
+        """Step over what the disk changed, to the stream's next whole frame if there is one."""
+        epoch = int(self._name[-EPOCH_DIGITS:], 16)
+        for start in range(1, len(content)):
+            found = next(iter(Frames(content, start)), None)
+            if found is not None and found.epoch == epoch:
+                return start
+        # A frame may begin at the end of what was read, unless that is the end of the segment.
+        return (
+            max(len(content) - FRAME_BYTES_MAX, 1) if len(content) == READ_BYTES else len(content)
+        )
+
+
+class Sender:
+    """Everything that one aggregator is to get from one spool.
+
+    `poll` gives what to send now; `told` takes what the aggregator says. Called `lost` when the
+    connection is; the next `poll` begins anew.
+    """
+
+    def __init__(self, folder: Folder, is_ours: Callable[[bytes], bool]) -> None:
+        self._folder = folder
+        self._is_ours = is_ours
+        self._streams: dict[str, _Stream] = {}
+        self._asked: set[str] = set()
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether all that was read has been acked."""
+        return all(stream.is_idle for stream in self._streams.values())
+
+    @property
+    def lost_frames(self) -> int:
+        return sum(stream.lost_frames for stream in self._streams.values())
+
+    def lost(self) -> None:
+        self._asked.clear()
+        for stream in self._streams.values():
+            stream.forget()
+
+    def poll(self, spooled: dict[str, list[str]]) -> Iterator[Query | Batch]:
+        """Give what to send, for streams and segments as `segments_of` has just found them."""
+        for name in self._streams.keys() - spooled.keys():
+            del self._streams[name]
+        for name, segments in spooled.items():
+            if name not in self._asked:
+                self._asked.add(name)
+                self._streams.setdefault(name, _Stream(name, self._folder, self._is_ours))
+                yield Query(name)
+            while batch := self._streams[name].next_batch(segments):
+                yield batch
+
+    def told(self, reply: Ack | Watermark) -> None:
+        stream = self._streams.get(reply.stream)
+        if stream is None:
+            return
+        if isinstance(reply, Ack):
+            stream.acked(reply.last)
+        else:
+            stream.start_behind(reply.last)
+
+    def done_before(self, stream: str) -> str:
+        """The first segment of the stream that may hold a frame not acked; "" if none is done."""
+        return self._streams[stream].done_before if stream in self._streams else ""
+
+
+def done_segments(spooled: dict[str, list[str]], senders: Iterable[Sender]) -> Iterator[str]:
+    """Name the segments that every aggregator is done with.
+
+    The newest one of a producer stays: its writer may be at it, and the next start takes its epoch
+    from it.
+    """
+    newest = {stream.rpartition("-")[0]: segments[-1] for stream, segments in spooled.items()}
+    for stream, segments in spooled.items():
+        first_needed = min(sender.done_before(stream) for sender in senders)
+        for segment in segments:
+            if segment < first_needed and segment != newest[stream.rpartition("-")[0]]:
+                yield segment
