@@ -119,15 +119,19 @@ class _Stream:
         while self._flying and self._flying[0].last <= last:
             self._acked = self._flying.popleft()
 
-    def next_batch(self, segments: list[str]) -> Batch | None:
-        """Take what is there, up to a batch; None when nothing is, or too much flies already."""
+    def next_batch(self, segments: list[str], ended: bool) -> Batch | None:
+        """Take what is there, up to a batch; None when nothing is, or too much flies already.
+
+        `segments` were listed before, so their writer is done with all but the last one, and with
+        that too when the stream has `ended`.
+        """
         if not self._known or len(self._flying) >= WINDOW_BATCHES:
             return None
         previous = last = self._read.last
         pieces: list[bytes] = []
         size = 0
         self._at_end = False
-        for frame, piece, segment, offset in self._frames(segments):
+        for frame, piece, segment, offset in self._frames(segments, ended):
             if frame.sequence > last and self._is_ours(frame.record):
                 last = frame.sequence
                 pieces.append(piece)
@@ -142,11 +146,8 @@ class _Stream:
         self._flying.append(self._read)
         return Batch(self._name, previous, last, b"".join(pieces))
 
-    def _frames(self, segments: list[str]) -> Iterator[tuple[Frame, bytes, str, int]]:
-        """Give frames from where we read on, each with its bytes and the place behind it.
-
-        `segments` were listed before, so the writer is done with all but the last of them.
-        """
+    def _frames(self, segments: list[str], ended: bool) -> Iterator[tuple[Frame, bytes, str, int]]:
+        """Give frames from where we read on, each with its bytes and the place behind it."""
         for segment in segments:
             if segment < self._read.segment:
                 continue
@@ -157,7 +158,7 @@ class _Stream:
                     self._count_lost(frame.sequence)
                     yield frame, content[start : frames.end], segment, offset + frames.end
                     start = frames.end
-                if start == 0 and segment == segments[-1]:
+                if start == 0 and segment == segments[-1] and not ended:
                     break  # torn for the moment: the writer is at it
                 offset += start or self._skip(content)
 
@@ -210,12 +211,14 @@ class Sender:
         """Give what to send, for streams and segments as `segments_of` has just found them."""
         for name in self._streams.keys() - spooled.keys():
             del self._streams[name]
+        newest = newest_streams(spooled)
         for name, segments in spooled.items():
             if name not in self._asked:
                 self._asked.add(name)
                 self._streams.setdefault(name, _Stream(name, self._folder, self._is_ours))
                 yield Query(name)
-            while batch := self._streams[name].next_batch(segments):
+            ended = name not in newest
+            while batch := self._streams[name].next_batch(segments, ended):
                 yield batch
 
     def told(self, reply: Ack | Watermark) -> None:
@@ -232,15 +235,20 @@ class Sender:
         return self._streams[stream].done_before if stream in self._streams else ""
 
 
+def newest_streams(spooled: dict[str, list[str]]) -> set[str]:
+    """Name each producer's newest stream, the only one that may still grow."""
+    return {*{name.rpartition("-")[0]: name for name in sorted(spooled)}.values()}
+
+
 def done_segments(spooled: dict[str, list[str]], senders: Iterable[Sender]) -> Iterator[str]:
     """Name the segments that every aggregator is done with.
 
     The newest one of a producer stays: its writer may be at it, and the next start takes its epoch
     from it.
     """
-    newest = {stream.rpartition("-")[0]: segments[-1] for stream, segments in spooled.items()}
+    newest = newest_streams(spooled)
     for stream, segments in spooled.items():
         first_needed = min(sender.done_before(stream) for sender in senders)
         for segment in segments:
-            if segment < first_needed and segment != newest[stream.rpartition("-")[0]]:
+            if segment < first_needed and not (stream in newest and segment == segments[-1]):
                 yield segment
