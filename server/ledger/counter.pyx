@@ -130,6 +130,7 @@ cdef class Counter:
     cdef int64_t now_s
     cdef dict cells
     cdef dict hours        # hour -> Ids
+    cdef set changed, saving  # hours whose ids changed since they were saved, or are now
     cdef int64_t first_hour  # those before it were forgotten early
     cdef dict held         # id -> [beacon]
     cdef object deadlines  # (until when, id), in order
@@ -142,13 +143,18 @@ cdef class Counter:
 
     def __init__(self):
         self.cells, self.hours, self.held = {}, {}, {}
-        self.deadlines = deque()
+        self.changed, self.saving, self.deadlines = set(), set(), deque()
         self.clicked, self.converted, self.last_click, self.rates = {}, {}, {}, {}
 
     @property
     def waiting(self):
         """How many beacons wait for an impression."""
         return self.held_count
+
+    @property
+    def touched(self):
+        """How many combinations the next `drain` gives; each has one field and more."""
+        return len(self.cells)
 
     def take(self, body):
         """Count one record of the log."""
@@ -355,6 +361,7 @@ cdef class Counter:
         cdef Ids ids = self.hours.get(hour)
         if ids is None and not self._is_over(hour):
             ids = self.hours[hour] = Ids()
+        self.changed.add(hour)
         return ids
 
     cdef bint _is_over(self, int64_t hour):
@@ -392,7 +399,7 @@ cdef class Counter:
     # -- a state that outlives the process
 
     def state(self):
-        """Return (all but the ids, {hour: the ids issued in it}), each as bytes."""
+        """Return (all but the ids, {hour: its ids} for those in `saving`), each as bytes."""
         small = State(
             self.now_s,
             self.first_hour,
@@ -406,7 +413,22 @@ cdef class Counter:
         )
         return msgspec.msgpack.encode(small), {
             hour: msgspec.msgpack.encode((ids.served.dump(), ids.events.dump()))
-            for hour, ids in self.hours.items()}
+            for hour, ids in self.hours.items() if hour in self.saving}
+
+    def known_hours(self):
+        """The hours whose ids are still known."""
+        return set(self.hours)
+
+    def begin_saving(self):
+        """Mark the hours whose ids changed since they were last saved: `state` gives these."""
+        self.saving |= self.changed
+        self.changed = set()
+
+    def end_saving(self, bint kept):
+        """Say whether that state was kept; if not, the next one holds those hours again."""
+        if not kept:
+            self.changed |= self.saving
+        self.saving = set()
 
     @staticmethod
     def restore(bytes state not None, dict hours not None):
