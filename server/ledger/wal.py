@@ -107,8 +107,13 @@ class Wal:
         self._new_name = False
 
     @property
+    def is_new(self) -> bool:
+        """Whether the log has no segment yet: it needs one before anything is appended."""
+        return self._segment is None
+
+    @property
     def wants_segment(self) -> bool:
-        """Whether the next record should be an Opened, in a segment of its own."""
+        """Whether the newest segment is full."""
         return self._segment is None or self.end - self._segment >= self._segment_bytes_max
 
     def open_segment(self, opened: Opened) -> None:
