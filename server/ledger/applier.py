@@ -49,6 +49,15 @@ class Counts(Protocol):
     def clear(self, expected: str, following: str) -> str: ...
 
 
+class Saving(NamedTuple):
+    """What a checkpoint is made of: the rest of `checkpoints.write`'s arguments, in order."""
+
+    lsn: int
+    base: Checkpoint | None
+    counter: Counter
+    since: Totals
+
+
 class _Step(NamedTuple):
     expected: str
     following: str
@@ -95,6 +104,26 @@ class Applier:
         else:
             self._meet(found, durable)
         return True
+
+    # -- checkpoints
+
+    def begin_saving(self) -> Saving:
+        """Give what a checkpoint at this moment is made of; only when settled."""
+        self._counter.begin_saving()
+        saving = Saving(self.lsn, self.base, self._counter, self.since)
+        self.since = {}
+        return saving
+
+    def end_saving(self, saving: Saving, checkpoint: Checkpoint | None) -> None:
+        """Build on the checkpoint that was written, or, without one, go on as before."""
+        if saving.counter is not self._counter:
+            return  # counting began again elsewhere meanwhile
+        self._counter.end_saving(checkpoint is not None)
+        if checkpoint is not None:
+            self.base = checkpoint
+            return
+        for hour, fields in saving.since.items():
+            checkpoints.add(self.since.setdefault(hour, {}), fields)
 
     # -- counting
 

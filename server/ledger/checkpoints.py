@@ -60,9 +60,9 @@ def totals(folder: Folder, checkpoint: Checkpoint) -> Iterator[tuple[int, dict[b
 
 def write(
     folder: Folder,
-    base: Checkpoint | None,
     wal_id: str,
     lsn: int,
+    base: Checkpoint | None,
     counter: Counter,
     since: Totals,
 ) -> Checkpoint:

@@ -1,6 +1,6 @@
 """The way into the log: what arrives meanwhile is written as one group, synced once, then answered.
 
-    put ─► group ─► write (append, sync) ─► answers go out
+put ─► group ─► write (append, sync) ─► answers go out
 """
 
 from collections.abc import Callable

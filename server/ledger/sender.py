@@ -91,6 +91,7 @@ class _Stream:
         self._flying: deque[_Place] = deque()
         self._seen = 0  # the largest number read, ours or not
         self._at_end = False  # of what there was to read
+        self._done = ""  # then: what comes before this segment has been read
 
     @property
     def is_idle(self) -> bool:
@@ -101,7 +102,7 @@ class _Stream:
         """Every frame of ours in segments before this one has been acked."""
         if self._flying:
             return self._acked.segment
-        return BEYOND_ALL if self._at_end else self._read.segment
+        return self._done if self._at_end else self._read.segment
 
     def forget(self) -> None:
         """The connection is gone: what flies may have arrived or not."""
@@ -140,7 +141,8 @@ class _Stream:
             if size >= BATCH_BYTES:
                 break
         else:
-            self._at_end = True
+            # The newest stream's last segment may have grown since, and have got a successor.
+            self._at_end, self._done = True, BEYOND_ALL if ended else segments[-1]
         if not pieces:
             return None
         self._flying.append(self._read)
@@ -192,11 +194,12 @@ class Sender:
         self._is_ours = is_ours
         self._streams: dict[str, _Stream] = {}
         self._asked: set[str] = set()
+        self._looked = False
 
     @property
     def is_idle(self) -> bool:
         """Whether all that was read has been acked."""
-        return all(stream.is_idle for stream in self._streams.values())
+        return self._looked and all(stream.is_idle for stream in self._streams.values())
 
     @property
     def lost_frames(self) -> int:
@@ -204,6 +207,7 @@ class Sender:
 
     def lost(self) -> None:
         self._asked.clear()
+        self._looked = False
         for stream in self._streams.values():
             stream.forget()
 
@@ -212,6 +216,7 @@ class Sender:
         for name in self._streams.keys() - spooled.keys():
             del self._streams[name]
         newest = newest_streams(spooled)
+        self._looked = True
         for name, segments in spooled.items():
             if name not in self._asked:
                 self._asked.add(name)

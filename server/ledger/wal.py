@@ -171,6 +171,15 @@ def segments(folder: Folder) -> list[int]:
     ]
 
 
+def log_id(folder: Folder) -> str:
+    """Name the log: what its first segment that is left was opened with."""
+    first = next(_records(folder, segments(folder)[0], segments(folder)[0]), None)
+    opened = decode(first.body) if first else None
+    if not isinstance(opened, Opened):
+        raise LedgerError("the log does not begin as a segment")
+    return opened.wal_id
+
+
 def segment_name(lsn: int) -> str:
     return _name(lsn)
 
