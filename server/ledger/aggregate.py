@@ -35,7 +35,7 @@ from server.ledger.handshake import NONCE_BYTES, ServerEnd
 from server.ledger.intake import Intake
 from server.ledger.receiver import Ack, Batch, Receiver
 from server.ledger.sender import Query
-from server.ledger.stock import frames_of
+from server.ledger.stock import convert
 from server.ledger.wal import Ticked, encode
 from server.metrics import (
     COUNTER,
@@ -163,9 +163,7 @@ class Aggregator:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        end = ServerEnd(
-            self._config.ledger_key.encode(), gethostname(), os.urandom(NONCE_BYTES)
-        )
+        end = ServerEnd(self._config.ledger_key.encode(), gethostname(), os.urandom(NONCE_BYTES))
         writer.write(end.outgoing())
         while data := await asyncio.wait_for(reader.read(READ_BYTES), SILENCE_S_MAX):
             try:
@@ -196,10 +194,11 @@ class Aggregator:
         self._put(body, partial(self._answer, writer, encode_reply(reply)))
 
     def _take_chunk(self, chunk: Chunk, writer: asyncio.StreamWriter) -> None:
-        framed = frames_of(chunk)
-        self._metrics.slots[INTAKE_STRAY.slot("unknown_tag")] += framed.unknown_tag
-        self._metrics.slots[INTAKE_STRAY.slot("unreadable")] += framed.unreadable
-        body = self._receiver.take_chunk(chunk.chunk, framed.frames, now_ms())
+        converted = convert(chunk)
+        if converted.refused:
+            self._metrics.slots[INTAKE_STRAY.slot(converted.reason)] += converted.refused
+        # A chunk of nothing is remembered too: its sender waits for an ack, and may repeat it.
+        body = self._receiver.take_chunk(chunk.chunk, converted.frames, now_ms())
         self._count("taken" if body else "repeated")
         ack = encode_chunk_ack(chunk.chunk) if chunk.chunk else b""
         self._put(body, partial(self._answer, writer, ack))
