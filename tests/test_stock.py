@@ -3,9 +3,6 @@
 import asyncio
 import gzip
 import struct
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 import msgspec
 import pytest
@@ -27,8 +24,9 @@ from server.events.records import (
 )
 from server.events.walking import walk
 from server.ledger import stock
-from server.ledger.fluent import Chunk, Decoder, encode_chunk_ack, parse_request
+from server.ledger.fluent import Chunk, encode_chunk_ack
 from server.ledger.stock import PRICE_MICROS_MAX, UNKNOWN_TAG, UNREADABLE, Converted, convert
+from tests.forward_server import listening
 
 NOW_S = 1_793_500_000
 ID = bytes(range(16))
@@ -311,38 +309,6 @@ def test_no_entry_does_more_than_be_counted(noise, at, byte):
 
 
 # -- real clients, real sockets
-
-
-@contextmanager
-def listening(expected: int) -> Iterator[tuple[int, list[Chunk]]]:
-    """A server in a thread of its own, which acks what asks for it, until what is expected is in."""
-    chunks: list[Chunk] = []
-    enough = asyncio.Event()
-    loop = asyncio.new_event_loop()
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        decoder = Decoder(parse_request)
-        while data := await reader.read(7):  # no message comes in one piece
-            for chunk in decoder.feed(data):
-                chunks.append(chunk)
-                if chunk.chunk:
-                    writer.write(encode_chunk_ack(chunk.chunk))
-        writer.close()
-        if len(chunks) >= expected:
-            enough.set()
-
-    server = loop.run_until_complete(asyncio.start_server(serve, "127.0.0.1", 0))
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    try:
-        yield server.sockets[0].getsockname()[1], chunks
-        asyncio.run_coroutine_threadsafe(enough.wait(), loop).result(10)
-    finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(10)
-        server.close()
-        loop.run_until_complete(server.wait_closed())
-        loop.close()
 
 
 @pytest.mark.parametrize("make", [FluentSender, AsyncSender])
