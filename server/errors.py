@@ -7,6 +7,7 @@ AdcoreError
 ├── StoreError       Redis is away or answers nonsense
 ├── TokenError       a tracking token is not ours, or not of this kind
 ├── SpoolError       the spool can't take a frame
+├── ProtocolError    a peer of the ledger says what can't be understood or believed
 └── LedgerError      the write-ahead log or the counts are not what they must be
 """
 
@@ -41,6 +42,14 @@ class TokenError(AdcoreError):
 
 class SpoolError(AdcoreError):
     pass
+
+
+class ProtocolError(AdcoreError):
+    """The connection is closed. `reason` is one of a fixed set: it becomes a metric label."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class LedgerError(AdcoreError):

@@ -12,11 +12,11 @@ from urllib.parse import quote
 
 import msgspec
 
-from server.delivery.clients import cut_ip
 from server.delivery.http import Answer, Ask, HeaderMap, Headers
 from server.delivery.spool import Spool
 from server.delivery.tokens import Keyring, Token, destination_digest
 from server.errors import SpoolError, TokenError
+from server.events.privacy import cut_ip, cut_user_agent
 from server.events.records import (
     CLICK_WINDOW_S,
     EVENT_WINDOW_S,
@@ -32,7 +32,6 @@ CLOCK_SKEW_S = 60
 
 QUERY_CHARS_MAX = 8192  # a token has 144; the rest is what pages and networks hang on
 PARAMETERS_MAX = 64
-USER_AGENT_BYTES_MAX = 512  # enough to know a robot by, small enough for millions of frames
 
 GIF = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00"
@@ -160,7 +159,7 @@ class Tracker:
             event=token.event,
             flags=served.flags,
             network=cut_ip(client_ip),
-            user_agent=_kept(ask.headers.get("user-agent")),
+            user_agent=cut_user_agent(ask.headers.get("user-agent")),
         )
         try:
             self._spool.append(self._encode(beacon), billable=outcome is Outcome.ACCEPTED)
@@ -208,11 +207,3 @@ def _redirect(url: str) -> Answer:
     plain = url.isascii() and url.isprintable()
     location = url if plain else quote(url, safe=punctuation)
     return Answer(302, (("location", location), *_SAFETY), b"")
-
-
-def _kept(user_agent: str | None) -> str:
-    """Cut and escape: one line, whatever was sent."""
-    if not user_agent:
-        return ""
-    escaped = user_agent[:USER_AGENT_BYTES_MAX].encode("unicode_escape")
-    return escaped[:USER_AGENT_BYTES_MAX].decode("ascii")
