@@ -117,6 +117,14 @@ def test_a_server_with_another_key_is_not_believed():
     assert not theirs.is_open
 
 
+def test_a_refusal_opens_nothing_whatever_its_digest():
+    theirs = client()
+    list(theirs.feed(server().outgoing()))
+    right = digest(SALT, b"aggregator-0", NONCE, KEY)
+    assert refused(theirs, pack(["PONG", False, "not you", "aggregator-0", right])) == "key"
+    assert not theirs.is_open
+
+
 def test_our_own_digest_is_no_proof():
     theirs = client()
     list(theirs.feed(server().outgoing()))

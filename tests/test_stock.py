@@ -247,6 +247,7 @@ def test_a_broken_record_is_counted_and_its_neighbours_are_kept(broken):
         pack([NOW_S, CLICK])[:-1],
         pack([NOW_S, CLICK]) + b"\x00",
         b"\x92\x01" + b"\x91" * 100_000,
+        b"\x92\x01\x81\xa1a" + b"\x91" * 100_000 + b"\x00",
         pack([NOW_S, {"a": 1}]).replace(b"\xa1a", b"\xa1\xff"),
     ],
 )

@@ -117,7 +117,7 @@ class ClientEnd:
     def _introduce(self, helo: Helo) -> None:
         if not self._shared_key:
             raise ProtocolError("key", "the server asks for a shared key, and we have none")
-        if self.is_open or self._nonce:
+        if self._nonce:
             raise ProtocolError("handshake", "a second HELO")
         if not helo.nonce or helo.wants_user:
             raise ProtocolError("handshake", "a HELO without a nonce, or one that wants a user")
