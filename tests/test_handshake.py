@@ -8,7 +8,7 @@ import pytest
 
 from server.errors import ProtocolError
 from server.ledger.fluent import encode_chunk_ack, encode_reply, encode_request
-from server.ledger.handshake import NONCE_BYTES, ClientEnd, ServerEnd
+from server.ledger.handshake import GREETING_BYTES_MAX, NONCE_BYTES, ClientEnd, ServerEnd
 from server.ledger.receiver import Ack, Batch, Watermark
 from server.ledger.sender import Query
 
@@ -96,6 +96,18 @@ def test_a_shipper_that_writes_its_salt_as_text_is_let_in():
 def test_events_before_the_key_are_refused(data):
     assert refused(server(), data) == "handshake"
     assert refused(server(), pack(["adcore.beacon", 1, {}])) == "handshake"
+
+
+def test_who_has_no_key_yet_is_held_and_read_for_little():
+    large = encode_request(BATCH._replace(frames=bytes(GREETING_BYTES_MAX)))
+    assert refused(server(), large) == "too_large"
+    assert refused(server(), large[: GREETING_BYTES_MAX + 1]) == "too_large"
+    ours, theirs = server(), client()
+    assert refused(theirs, large) == "too_large"
+    theirs = client()
+    list(theirs.feed(ours.outgoing()))
+    # With the key, the same may come at once.
+    assert [request.last for request in ours.feed(theirs.outgoing() + large)] == [1]
 
 
 @pytest.mark.parametrize("key", [b"another key", KEY[:-1], KEY + b"\0"])

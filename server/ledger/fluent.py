@@ -13,7 +13,7 @@ Our own batches are PackedForward messages too, with tags that no shipper uses. 
 HELO, PING and PONG are what `handshake` exchanges.
 
 A message is split off whole before anything looks into it, so that a length in it is never believed
-before its bytes are there, and nobody can make us hold more than MESSAGE_BYTES_MAX.
+before its bytes are there, and nobody can make us hold more than a message may have.
 """
 
 import zlib
@@ -102,7 +102,10 @@ class Decoder(Generic[Message]):
     After a ProtocolError it is of no more use. Iterate to the end before feeding again.
     """
 
-    def __init__(self, parse: Callable[[bytes], Message]) -> None:
+    def __init__(
+        self, parse: Callable[[bytes], Message], bytes_max: int = MESSAGE_BYTES_MAX
+    ) -> None:
+        self.bytes_max = bytes_max  # of a message
         self._parse = parse
         # It never builds a value, it says where one ends: what it would build, lists as long as
         # they claim to be, knows no bound. Its buffer's bound would count a read that holds many
@@ -117,15 +120,15 @@ class Decoder(Generic[Message]):
         while message := self._next():
             if message != _NIL:  # a heartbeat
                 yield self._parse(message)
-        if len(self._held) > MESSAGE_BYTES_MAX:
-            raise ProtocolError("too_large", f"more than {MESSAGE_BYTES_MAX} bytes in one message")
+        if len(self._held) > self.bytes_max:
+            raise ProtocolError("too_large", f"more than {self.bytes_max} bytes in one message")
 
     def _next(self) -> bytes | None:
         if not _skip(self._splitter):
             return None
         end = self._splitter.tell()
         size = end - self._held_from
-        if size > MESSAGE_BYTES_MAX:
+        if size > self.bytes_max:
             raise ProtocolError("too_large", f"{size} bytes in one message")
         with memoryview(self._held) as held:
             message = bytes(held[:size])

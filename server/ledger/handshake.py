@@ -22,6 +22,7 @@ import msgspec
 
 from server.errors import ProtocolError
 from server.ledger.fluent import (
+    MESSAGE_BYTES_MAX,
     Chunk,
     Decoder,
     Helo,
@@ -36,6 +37,9 @@ from server.ledger.receiver import Ack, Batch, Watermark
 from server.ledger.sender import Query
 
 NONCE_BYTES: Final = 16  # of `nonce` and `salt`, which must be random and used once
+# A PING has 200 bytes, with long names 600; so has everything that a server says. Who has not shown
+# the key yet makes us hold and read no more than this.
+GREETING_BYTES_MAX: Final = 4096
 
 _encode = msgspec.msgpack.Encoder().encode
 
@@ -56,6 +60,7 @@ class ServerEnd:
         self.is_open = not shared_key
         if shared_key:
             assert len(nonce) == NONCE_BYTES
+            self._decoder.bytes_max = GREETING_BYTES_MAX
             self._outgoing = _encode(["HELO", {"nonce": nonce, "auth": "", "keepalive": True}])
 
     def outgoing(self) -> bytes:
@@ -80,6 +85,7 @@ class ServerEnd:
             raise ProtocolError("key", "the client has another shared key")
         digest = _digest(ping.salt, self._name.encode(), self._nonce, self._shared_key)
         self._outgoing += _encode(["PONG", True, "", self._name, digest.decode()])
+        self._decoder.bytes_max = MESSAGE_BYTES_MAX
         self.is_open = True
 
 
@@ -90,7 +96,7 @@ class ClientEnd:
     """
 
     def __init__(self, shared_key: bytes, name: str, salt: bytes) -> None:
-        self._decoder: Decoder[Reply] = Decoder(parse_reply)
+        self._decoder: Decoder[Reply] = Decoder(parse_reply, GREETING_BYTES_MAX)
         self._shared_key = shared_key
         self._name = name
         self._salt = salt
