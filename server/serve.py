@@ -31,6 +31,7 @@ from server import config as settings
 from server import logs
 from server.clock import monotonic_s, now_s
 from server.config import Config
+from server.delivery.datacentres import read_ranges
 from server.errors import AdcoreError, ConfigError
 from server.lifeline import die_with
 from server.metrics import DRAINS, ENDS, LOADER, MAIN, STOPPING, WORKER, Metrics, totals
@@ -74,6 +75,7 @@ def serve(args: argparse.Namespace) -> int:
     try:
         config = settings.load(os.environ, needs_token_key=True)
         _refuse_taken(config)
+        read_ranges(config.datacentre_ranges)  # its faults, before any process is started
         with ExitStack() as stack:
             return _serve(config, args.demo, stack)
     except ConfigError as error:
