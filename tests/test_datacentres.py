@@ -1,5 +1,6 @@
 """Data centres' ranges: each address is in or out as `ipaddress` says, each bad line is named."""
 
+import ipaddress
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
@@ -44,6 +45,20 @@ def test_an_address_is_in_as_ipaddress_says(held):
     ranges = ranges_of(*held)
     for ip in [ip for network in held for ip in around(network)] + ["192.0.2.1", "2001:db8::1"]:
         assert (ip in ranges) == any(ip_address(ip) in network for network in held)
+
+
+@given(st.lists(networks(), max_size=12))
+def test_edges_are_in_order_and_ranges_that_touch_are_one(held):
+    ranges = ranges_of(*held)
+    for version, edges in ((4, ranges._edges_v4), (6, ranges._edges_v6)):
+        apart = ipaddress.collapse_addresses(n for n in held if n.version == version)
+        assert edges == sorted(set(edges))
+        assert len(edges) <= 2 * len(list(apart))
+
+
+def test_ranges_that_touch_are_one():
+    both = ranges_of(ip_network("192.0.3.0/24"), ip_network("192.0.2.0/24"))
+    assert len(both._edges_v4) == 2
 
 
 @pytest.mark.parametrize("ip", ["", "-", "1.2.3", "1.2.3.4.5", "::g", "1.2.3.4\0", "é", ":" * 99])
