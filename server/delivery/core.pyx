@@ -108,7 +108,7 @@ cdef class Core:
     cdef Writer writer
     cdef Tally tally
     cdef Dice dice
-    cdef object contexts
+    cdef object contexts, tracker
     cdef dict beacons, pages
     cdef frozenset origins
     cdef bint preview
@@ -124,6 +124,7 @@ cdef class Core:
         self.tally = tally
         self.dice = Dice()
         self.contexts = ContextReader(config)
+        self.tracker = tracker
         self.beacons = {
             "/i.gif": tracker.impression,
             "/r": tracker.click,
@@ -163,7 +164,7 @@ cdef class Core:
 
     def lookups(self):
         """Hits and misses so far, by cache."""
-        return self.contexts.lookups()
+        return {**self.contexts.lookups(), **self.tracker.lookups()}
 
     # -- before the body -------------------------------------------------------------------------
 

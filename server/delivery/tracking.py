@@ -1,8 +1,9 @@
 """Impression, click and event: always answered, billed only when nothing is odd about them.
 
 A beacon with a token of ours is answered and leaves one frame in the spool; the frame says why it
-is not billed, if it is not. A click goes where the catalog says and nowhere else: the creative's
-destination must have the digest that the token carries. No other parameter is looked at.
+is not billed, if it is not, so that a replay asks no list and no address again. A click goes where
+the catalog says and nowhere else: the creative's destination must have the digest that the token
+carries. No other parameter is looked at.
 """
 
 import hmac
@@ -12,7 +13,9 @@ from urllib.parse import quote
 
 import msgspec
 
+from server.delivery.datacentres import Ranges
 from server.delivery.http import Answer, Ask, HeaderMap, Headers
+from server.delivery.robots import Robots
 from server.delivery.spool import Spool
 from server.delivery.tokens import Keyring, Token, destination_digest
 from server.errors import SpoolError, TokenError
@@ -87,7 +90,8 @@ class Tracker:
     """Answers /i.gif, /r and /e.gif.
 
     `destination` gives a creative's click URL in the catalog being served, or None. `count` is
-    called once for every request.
+    called once for every request. Whom `robots` knows, and who asks from one of `datacentres`, gets
+    the same answer as a person.
     """
 
     def __init__(
@@ -96,11 +100,15 @@ class Tracker:
         spool: Spool,
         destination: Callable[[int], str | None],
         count: Callable[[Kind, Outcome], None],
+        robots: Robots,
+        datacentres: Ranges,
     ) -> None:
         self._keyring = keyring
         self._spool = spool
         self._destination = destination
         self._count = count
+        self._robots = robots
+        self._datacentres = datacentres
         self._encode = msgspec.msgpack.Encoder().encode
 
     def impression(self, ask: Ask, client_ip: str, now_s: int) -> Answer:
@@ -113,15 +121,21 @@ class Tracker:
         """Answer something viewable, a conversion, or what else the page calls an event."""
         return self._answer(ask, Kind.EVENT, client_ip, now_s)
 
+    def lookups(self) -> dict[str, tuple[int, int]]:
+        """Hits and misses so far, by cache."""
+        return {"robot": self._robots.lookups()}
+
     def _answer(self, ask: Ask, kind: Kind, client_ip: str, now_s: int) -> Answer:
-        outcome, answer, token = self._judge(ask, kind, now_s)
+        outcome, answer, token = self._judge(ask, kind, client_ip, now_s)
         if token is not None and not self._record(ask, client_ip, token, outcome, now_s):
             # Not billed, and the client still gets what it came for.
             outcome = Outcome.SPOOL_FAILED
         self._count(kind, outcome)
         return answer
 
-    def _judge(self, ask: Ask, kind: Kind, now_s: int) -> tuple[Outcome, Answer, Token | None]:
+    def _judge(
+        self, ask: Ask, kind: Kind, client_ip: str, now_s: int
+    ) -> tuple[Outcome, Answer, Token | None]:
         """Decide on outcome and answer; the token is there when it leaves a frame."""
         if ask.method not in _METHODS[kind]:
             return Outcome.BAD_QUERY, _BAD_METHOD[kind], None
@@ -140,7 +154,26 @@ class Tracker:
             if not hmac.compare_digest(destination_digest(url), token.destination):
                 return Outcome.DESTINATION_CHANGED, _DESTINATION_CHANGED, None
             answer = _redirect(url)
-        return _billing(ask, token, now_s), answer, token
+        return self._billing(ask, token, client_ip, now_s), answer, token
+
+    def _billing(self, ask: Ask, token: Token, client_ip: str, now_s: int) -> Outcome:
+        """Name the first reason not to bill: what the beacon is, when it came, who sent it."""
+        if token.served.flags & PREVIEW:
+            return Outcome.PREVIEW
+        if ask.method == "HEAD":
+            return Outcome.HEAD
+        if _prefetched(ask.headers):
+            return Outcome.PREFETCH
+        age_s = token.age_s(now_s)
+        if age_s > _WINDOWS_S[token.kind]:
+            return Outcome.EXPIRED
+        if age_s < -CLOCK_SKEW_S:
+            return Outcome.FUTURE
+        # A robot in a data centre, as most are, is a robot: that says more.
+        outcome = self._robots.judge(ask.headers.get("user-agent"))
+        if outcome is Outcome.ACCEPTED and client_ip in self._datacentres:
+            return Outcome.DATACENTRE
+        return outcome
 
     def _record(self, ask: Ask, client_ip: str, token: Token, outcome: Outcome, now_s: int) -> bool:
         served = token.served
@@ -174,22 +207,6 @@ def _token_text(query: str) -> str | None:
         return None
     found = [part for part in query.split("&") if part.startswith("e=") or part == "e"]
     return found[0][2:] if len(found) == 1 else None
-
-
-def _billing(ask: Ask, token: Token, now_s: int) -> Outcome:
-    """Name the first reason not to bill."""
-    if token.served.flags & PREVIEW:
-        return Outcome.PREVIEW
-    if ask.method == "HEAD":
-        return Outcome.HEAD
-    if _prefetched(ask.headers):
-        return Outcome.PREFETCH
-    age_s = token.age_s(now_s)
-    if age_s > _WINDOWS_S[token.kind]:
-        return Outcome.EXPIRED
-    if age_s < -CLOCK_SKEW_S:
-        return Outcome.FUTURE
-    return Outcome.ACCEPTED
 
 
 def _prefetched(headers: HeaderMap) -> bool:
