@@ -1,7 +1,6 @@
 from server.ledger.wal import Body
 
 class Counter:
-    early: int
     @property
     def waiting(self) -> int: ...
     @property

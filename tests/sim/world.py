@@ -1,6 +1,7 @@
 """Producers, forwarders, aggregators and Redis, put together from one seed and driven at random."""
 
 from collections import deque
+from contextlib import suppress
 from functools import partial
 from itertools import count
 from random import Random
@@ -115,10 +116,8 @@ class Shard:
             return
         if self.applier is None:
             self.applier = Applier(self.log, self.state, self.redis, wal.log_id(self.log))
-        try:
+        with suppress(StoreError):
             self.applier.advance(wal.durable_mark(self.log))
-        except StoreError:
-            pass
 
     def save(self) -> None:
         """Begin a checkpoint, or write and end one that was begun."""
@@ -282,7 +281,7 @@ class World:
             self.heard(shard, error)
 
     def heard(self, shard: Shard, error: LedgerError) -> None:
-        """A part of the ledger refuses to go on: right if the disk was changed, and wrong if not."""
+        """A part of the ledger refuses to go on: right if the disk was changed, else wrong."""
         if not self.flipped:
             raise error
         self.detected += 1

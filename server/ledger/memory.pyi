@@ -1,0 +1,16 @@
+from server.ledger.ids import IdTable
+
+KEPT_S: int
+IDS_MAX: int
+CLICK_KEPT_S: int
+CROWD_KEPT_S: int
+DOUBLE_CLICK_S: int
+CLICKS_A_MINUTE_MAX: int
+
+class Ids:
+    served: IdTable
+    events: IdTable
+    def __init__(self) -> None: ...
+
+class Memory:
+    def __init__(self) -> None: ...
