@@ -54,7 +54,7 @@ def holder(folder: Path) -> Holder:
 def core(folder: Path, holder: Holder) -> Core:
     metrics = Metrics(folder, "worker-0")
     spool = Spool(folder / "spool", "worker0", now_s=NOW_S, bytes_max=1 << 30)
-    tracker = Tracker(make_keyring(), spool, holder.click_url, metrics.tracked)
+    tracker = Tracker(make_keyring(), spool, holder.click_url, holder.lookbacks, metrics.tracked)
     return Core(CONFIG, holder, make_keyring(), tracker, Tally(metrics), {})
 
 

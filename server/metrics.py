@@ -89,6 +89,7 @@ ROUTES: Final = {
     "/i.gif": "impression",
     "/r": "click",
     "/e.gif": "event",
+    "/c.gif": "conversion",
     "/ping": "ping",
 }
 STATUSES: Final = (200, 204, 302, 400, 401, 404, 405, 408, 413, 414, 415, 429, 431, 503)
@@ -138,8 +139,8 @@ SHADOW_CHECKS = TABLE.counter(
 )
 BEACONS = TABLE.counter(
     "adcore_beacons",
-    "Impressions, clicks and events by what became of them; only accepted ones are billed.",
-    kind=("impression", "click", "event"),
+    "Beacons by what became of them; only accepted ones are billed.",
+    kind=("impression", "click", "event", "conversion"),
     outcome=(
         "accepted", "preview", "head", "prefetch", "expired", "future", "bad_query", "bad_token",
         "unknown_creative", "destination_changed", "spool_failed", OTHER,

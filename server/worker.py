@@ -44,6 +44,7 @@ def build(config: Config, run_dir: str, name: str, demo: bool) -> Any:
         keyring,
         spool,
         holder.click_url,
+        holder.lookbacks,
         lambda kind, outcome: metrics.tracked(kind.name.lower(), outcome.name.lower()),
     )
     pages = demo_pages(holder, folder) if demo else {}

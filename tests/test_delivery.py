@@ -14,7 +14,7 @@ from adcore.catalog import Catalog
 from server.clock import now_s
 from server.delivery.core import draw_of
 from server.delivery.spool import read_frames
-from server.events.records import Beacon
+from server.events.records import Beacon, Kind
 from server.store import connect
 from server.store.catalogs import CatalogStore
 from server.store.keyspace import Keyspace
@@ -98,6 +98,29 @@ def test_an_ad_is_decided_shown_and_clicked(server):
     assert [(frame.kind, frame.outcome) for frame in frames] == [(1, 0), (2, 0), (3, 0)]
     assert {frame.id.hex() for frame in frames} == {answer["decisionId"] + "0000"}
     assert {frame.price_micros for frame in frames} == {8_000_000}
+
+
+def test_a_conversion_is_reported_by_pixel_and_by_postback(server):
+    ad = ask(server)["decisions"]["top"]
+    click_id = ad["clickUrl"].partition("?e=")[2]
+    before = len(beacons(server))
+    pixel = server.get(f"/c.gif?e={click_id}&value=12.5&order=A%2F1")
+    assert (pixel.status, pixel.headers["content-type"], len(pixel.body)) == (200, "image/gif", 43)
+    # The body of a postback is nobody's to read, and is not taken for the next request.
+    connection = server.connect()
+    for _ in range(3):
+        connection.request("POST", f"/c.gif?e={click_id}&event=2", b"GET / HTTP/1.1\r\n\r\n" * 9)
+        response = connection.getresponse()
+        assert (response.status, len(response.read())) == (200, 43)
+    connection.close()
+    assert server.get(f"/c.gif?e={click_id}&value=free").status == 400
+
+    frames = beacons(server)[before:]
+    assert [(frame.kind, frame.outcome) for frame in frames] == 4 * [(Kind.CONVERSION, 0)]
+    assert [frame.value_micros for frame in frames] == [12_500_000, 0, 0, 0]
+    # The line item's own lookbacks, which the worker has from the snapshot.
+    lookbacks = {(frame.click_lookback_s, frame.view_lookback_s) for frame in frames}
+    assert lookbacks == {(7 * 86_400, 0)}
 
 
 @pytest.mark.parametrize("bit", range(0, 864, 37))

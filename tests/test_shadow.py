@@ -29,7 +29,7 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     holder = Holder(tmp_path)
     metrics = Metrics(tmp_path, "worker-1")
     spool = Spool(tmp_path / "spool", "w", now_s=NOW_S, bytes_max=1 << 20)
-    tracker = Tracker(make_keyring(), spool, holder.click_url, metrics.tracked)
+    tracker = Tracker(make_keyring(), spool, holder.click_url, holder.lookbacks, metrics.tracked)
     deciding = core.Core(Config(), holder, make_keyring(), tracker, Tally(metrics), {})
 
     def decide() -> int:

@@ -128,6 +128,7 @@ cdef class Core:
             "/i.gif": tracker.impression,
             "/r": tracker.click,
             "/e.gif": tracker.event,
+            "/c.gif": tracker.conversion,
         }
         self.pages = {PING: self._ping, **pages}
         self.origins = frozenset(config.cors_origins)
