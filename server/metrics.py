@@ -137,6 +137,11 @@ SHADOW_CHECKS = TABLE.counter(
     "Decisions in which the index was held against a scan of some of its rows.",
     result=("agrees", "differs"),
 )
+DECISION_LOGS = TABLE.counter(
+    "adcore_decision_logs",
+    "Sampled decisions by what became of their log: written, shed by a full spool, or failed.",
+    result=("written", "shed", "failed"),
+)
 BEACONS = TABLE.counter(
     "adcore_beacons",
     "Beacons by what became of them; only accepted ones are billed.",

@@ -98,6 +98,14 @@ def test_a_token_expires_when_no_click_or_view_of_it_can_count(desk, lookbacks, 
         assert [beacon.outcome for beacon in result.beacons] == [outcome]
 
 
+@pytest.mark.parametrize("user_agent", ["curl/8.5", "python-requests/2.32", "Go-http-client/2.0"])
+def test_a_postback_comes_from_a_server_and_counts(desk, user_agent):
+    """What would be a robot's click is how an advertiser's server reports an order."""
+    for method in ("GET", "POST"):
+        result = desk.ask(Kind.CONVERSION, CLICK, ("user-agent", user_agent), method=method)
+        assert result.outcome is Outcome.ACCEPTED
+
+
 # -- what is refused -------------------------------------------------------------------------------
 
 

@@ -127,7 +127,7 @@ class Tracker:
         count: Callable[[Kind, Outcome], None],
     ) -> None:
         self._keyring = keyring
-        self._spool = spool
+        self.spool = spool
         self._destination = destination
         self._lookbacks = lookbacks
         self._count = count
@@ -215,7 +215,7 @@ class Tracker:
         )
         try:
             billable = judged.outcome is Outcome.ACCEPTED
-            self._spool.append(self._encode(beacon), billable=billable)
+            self.spool.append(self._encode(beacon), billable=billable)
         except SpoolError:
             return False
         return True
