@@ -21,6 +21,9 @@ COMMANDS: Final = {
     "explain": "server.explain",
     "serve": "server.serve",
     "load": "server.load",
+    "forward": "server.ledger.forward",
+    "aggregate": "server.ledger.aggregate",
+    "count": "server.ledger.count",
     "demo": "server.demo",
 }
 """Each command's module. It is imported when its command is asked for: a server's parts take their

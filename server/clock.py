@@ -8,5 +8,11 @@ def now_s() -> int:
     return int(time.time())
 
 
+def now_ms() -> int:
+    """UTC milliseconds since the epoch."""
+    return time.time_ns() // 1_000_000
+
+
 monotonic_s = time.monotonic
 perf_ns = time.perf_counter_ns
+pause = time.sleep

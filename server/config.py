@@ -21,7 +21,7 @@ _OF_SETUP = "ADCORE_BUILD"  # read by setup.py and the Makefile, and no setting 
 SECRET_BYTES_MIN = 32  # as long as the HMAC's block needs; shorter keys can be guessed offline
 SECRET_CHARACTERS_MIN = 8  # different ones: 32 random hexadecimal digits have fewer once in 10^7
 _DEFAULT_SECRETS = ("changeme", "secret", "password", "default", "example")
-_SECRETS = ("token_key", "token_key_previous", "token_key_next", "ops_key")
+_SECRETS = ("token_key", "token_key_previous", "token_key_next", "ops_key", "ledger_key")
 
 # Userinfo and query may hold a password and are not shown; nor is any part of a URL that does not
 # read like this, such as one with a bare @ or ? in its password.
@@ -31,6 +31,8 @@ _REDIS_URL = re.compile(
         (?P<query>\?[^@#]*)? \Z""",
     re.VERBOSE,
 )
+_SINCE = re.compile(r"@([0-9]{1,12})")
+_ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:@\[\]]+):([0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+\Z")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
@@ -68,6 +70,20 @@ class Config(Struct, frozen=True, kw_only=True):
     # Demo, staging: callers may set the decision's time (X-Adcore-Time), and are then never billed.
     preview: bool = False
 
+    # -- the ledger
+    # The aggregators, host:port, in the order of their shards. `@SECONDS` begins another list, for
+    # tokens issued from that moment (UTC) on: so the number of shards can change.
+    aggregators: Words = ()
+    shard: Annotated[int, Meta(ge=0, le=4095)] = 0
+    aggregate_host: str = "127.0.0.1"
+    aggregate_port: Port = 24224  # Fluentd's own
+    # The log and its checkpoints: a disk that outlives the machine.
+    ledger_dir: str = ""
+    # PEM files; with a certificate an aggregator speaks TLS, with a CA a forwarder does.
+    ledger_tls_cert: str = ""
+    ledger_tls_key: str = ""
+    ledger_tls_ca: str = ""
+
     # -- whom to believe
     trusted_proxies: Words = ()  # CIDR ranges whose X-Forwarded-For is believed
     country_header: HeaderName = ""  # the CDN's, such as cf-ipcountry; believed only when named
@@ -79,6 +95,7 @@ class Config(Struct, frozen=True, kw_only=True):
     token_key_previous: str = ""
     token_key_next: str = ""
     ops_key: str = ""
+    ledger_key: str = ""  # shared by forwarders and aggregators; empty: anybody may send
 
     def redacted(self) -> dict[str, Any]:
         """Show every setting as it may be logged: secrets as set or unset, no password in a URL."""
@@ -99,6 +116,23 @@ def _redacted_url(url: str) -> str:
         return url.partition("://")[0] + "://***"
     user, query = found["user"] and "***@", found["query"] and "?***"
     return f"{found['scheme']}{user or ''}{found['place']}{query or ''}"
+
+
+def shard_epochs(words: Words) -> list[tuple[int, list[tuple[str, int]]]]:
+    """Read ADCORE_AGGREGATORS as (from when on, the aggregators' addresses), in order of time."""
+    epochs: list[tuple[int, list[tuple[str, int]]]] = [(0, [])]
+    for word in words:
+        if since := _SINCE.fullmatch(word):
+            epochs.append((int(since[1]), []))
+        elif address := _ADDRESS.fullmatch(word):
+            epochs[-1][1].append((address[1].strip("[]"), int(address[2])))
+        else:
+            raise ValueError(f"{word!r} is neither host:port nor @SECONDS")
+    if len(epochs) > 1 and any(not addresses for _, addresses in epochs):
+        raise ValueError("a list without an aggregator")
+    if [since_s for since_s, _ in epochs] != sorted({since_s for since_s, _ in epochs}):
+        raise ValueError("moments out of order")
+    return epochs
 
 
 def load(environ: Mapping[str, str], *, needs_token_key: bool = False) -> Config:
@@ -147,7 +181,7 @@ def _secret_faults(config: Config, needs_token_key: bool) -> Iterator[str]:
 
 
 def _place_faults(config: Config) -> Iterator[str]:
-    for name in ("host", "ops_host"):
+    for name in ("host", "ops_host", "aggregate_host"):
         try:
             ipaddress.ip_address(getattr(config, name))
         except ValueError:
@@ -166,5 +200,9 @@ def _place_faults(config: Config) -> Iterator[str]:
     for origin in config.cors_origins:
         if not _ORIGIN.match(origin):
             yield f"ADCORE_CORS_ORIGINS: {origin!r} is not scheme://host[:port]"
+    try:
+        shard_epochs(config.aggregators)
+    except ValueError as error:
+        yield f"ADCORE_AGGREGATORS: {error}"
     if config.geo_db and not os.access(config.geo_db, os.R_OK):
         yield "ADCORE_GEO_DB: no file that we can read"

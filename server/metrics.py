@@ -10,6 +10,7 @@ server lives.
 import mmap
 import os
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterable, Sequence
 from itertools import product
 from math import prod
@@ -22,6 +23,9 @@ SLOT_BYTES: Final = 8
 MAIN: Final = "main"  # the parent of all others; a role is what stands before the hyphen
 LOADER: Final = "loader"
 WORKER: Final = "worker"
+FORWARDER: Final = "forwarder"
+INTAKER: Final = "intake"
+COUNTER: Final = "counter"
 
 Merge = Callable[[Iterable[int]], int]
 
@@ -194,8 +198,48 @@ REDIS_FAILURES = TABLE.counter("adcore_redis_failures", "Looks at Redis that fai
 RESTARTS = TABLE.counter(
     "adcore_restarts",
     "Processes that ended by themselves and were replaced.",
-    process=(WORKER, LOADER),
+    process=(WORKER, LOADER, COUNTER),
 )
+FORWARDED = TABLE.counter(
+    "adcore_forward_batches",
+    "Batches handed to aggregators.",
+    result=("sent", "acked", "restarted"),
+)
+FORWARD_LOST = TABLE.counter("adcore_forward_lost_frames", "Frames that the disk changed or lost.")
+FORWARD_WAITING = TABLE.gauge(
+    "adcore_forward_waiting_bytes", "Spooled and not yet acked, rounded up.", role=FORWARDER
+)
+FORWARD_BEHIND = TABLE.gauge(
+    "adcore_forward_behind_seconds",
+    "For how long something has waited for its ack.",
+    role=FORWARDER,
+)
+INTAKE = TABLE.counter(
+    "adcore_ledger_batches",
+    "What came to the aggregator, by what became of it.",
+    result=("taken", "repeated", "gap", "refused"),
+)
+INTAKE_STRAY = TABLE.counter(
+    "adcore_ledger_stray_records",
+    "Records of stock shippers that are none of ours.",
+    reason=("unknown_tag", "unreadable"),
+)
+LOG_DURABLE = TABLE.gauge(
+    "adcore_ledger_durable_lsn", "The log is certain up to here.", role=INTAKER
+)
+LOG_COUNTED = TABLE.gauge("adcore_ledger_counted_lsn", "Redis has counts up to here.", role=COUNTER)
+LOG_SYNC_SECONDS = TABLE.histogram(
+    "adcore_ledger_sync_seconds", "Writing a group and waiting for the disk.", LATENCY_BOUNDS_NS
+)
+COUNTER_WAITING = TABLE.gauge(
+    "adcore_ledger_waiting_beacons", "Beacons that wait for their impression.", role=COUNTER
+)
+COUNTER_TURNS = TABLE.counter(
+    "adcore_ledger_turns",
+    "Times that Redis had another cursor, and the counter went back or began again.",
+    kind=("rewind", "rebuild"),
+)
+CHECKPOINTS = TABLE.counter("adcore_ledger_checkpoints", "Checkpoints.", result=("kept", "failed"))
 START_S = TABLE.gauge("adcore_start_time_seconds", "When the server started.", role=MAIN)
 STOPPING = TABLE.gauge("adcore_stopping", "1 while draining, 2 while workers end.", role=MAIN)
 DRAINS: Final = 1
@@ -278,6 +322,10 @@ class Metrics:
 
     def stopping(self, phase: int) -> None:
         self.slots[_STOPPING] = phase
+
+    def observe(self, histogram: Family, value_ns: int) -> None:
+        self.slots[histogram.start + bisect_left(histogram.bounds, value_ns)] += 1
+        self.slots[histogram.end - 1] += value_ns
 
     def _raise_to(self, slot: int, count: int) -> None:
         self.slots[slot] = self._before[slot] + count

@@ -13,14 +13,12 @@ import multiprocessing
 import os
 import signal
 import socket
-import subprocess
 import sys
 import threading
 from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Final, Self
+from typing import Any, Final
 
 from granian.constants import HTTPModes, Interfaces, Loops, RuntimeModes, TaskImpl
 from granian.http import HTTP1Settings
@@ -29,9 +27,10 @@ from granian.server.mp import MPServer, WorkerProcess
 
 from server import config as settings
 from server import logs
-from server.clock import monotonic_s, now_s
+from server.clock import now_s
 from server.config import Config
 from server.errors import AdcoreError, ConfigError
+from server.kept_process import KeptProcess
 from server.lifeline import die_with
 from server.metrics import DRAINS, ENDS, LOADER, MAIN, STOPPING, WORKER, Metrics, totals
 from server.ops import Ops
@@ -55,9 +54,6 @@ TASK_IMPL: Final = TaskImpl.asyncio  # the one in Rust is 4 % faster and leaks 1
 LOOP: Final = Loops.uvloop  # "auto" would silently prefer another one, were it installed
 HTTP_MODE: Final = HTTPModes.http1  # proxies in front speak it, and h2c brings only its own faults
 
-LOADER_BACK_OFF_S: Final = (0.5, 30.0)  # the first pause, doubled up to the last
-LOADER_SETTLED_S: Final = 60.0  # having lived this long, the next end is a new trouble
-LOADER_STOP_S: Final = 2.0
 STOP_SIGNALS: Final = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 log = logging.getLogger(__name__)
@@ -95,7 +91,8 @@ def _serve(config: Config, demo: bool, stack: ExitStack) -> int:
     metrics = Metrics(run_dir, MAIN)
     metrics.started(now_s())
     stack.enter_context(Ops(config.ops_host, config.ops_port, run_dir, config.workers))
-    stack.enter_context(LoaderProcess(run_dir, metrics))
+    command = ["load", "--run-dir", str(run_dir), "--parent", str(os.getpid())]
+    stack.enter_context(KeptProcess(command, partial(metrics.restarted, LOADER)))
     server = Server(config, metrics)
     try:
         server.serve(
@@ -233,59 +230,3 @@ class Server(MPServer):
     def _stop_workers(self) -> None:
         self._counted.stopping(ENDS)
         super()._stop_workers()  # type: ignore[no-untyped-call]
-
-
-# -- the loader ------------------------------------------------------------------------------------
-
-
-class LoaderProcess:
-    """Keeps `adcore load` running, with a growing pause between the end of one and the next."""
-
-    def __init__(self, run_dir: Path, metrics: Metrics) -> None:
-        command = [sys.executable, "-m", "server", "load", "--run-dir", str(run_dir)]
-        self._command = [*command, "--parent", str(os.getpid())]
-        self._metrics = metrics
-        self._ending = threading.Event()
-        self._process: subprocess.Popen[bytes] | None = None
-        # It lasts as long as we do: the kernel ends a child with the thread that started it.
-        self._keeper = threading.Thread(target=self._keep, name="loader", daemon=True)
-
-    def __enter__(self) -> Self:
-        self._keeper.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # It keeps nothing that the next one needs. It gets processor time only when nobody else
-        # wants any, even for its end: it is killed, and not waited for beyond reason.
-        self._ending.set()
-        self._end()
-        self._keeper.join(LOADER_STOP_S)
-
-    def _keep(self) -> None:
-        pause_s, pause_s_max = LOADER_BACK_OFF_S
-        while not self._ending.is_set():
-            started_s = monotonic_s()
-            # A group of its own, as the workers have, for the sake of Ctrl-C.
-            self._process = subprocess.Popen(
-                self._command, stdin=subprocess.DEVNULL, process_group=0
-            )
-            if self._ending.is_set():  # which did not see this process yet
-                self._end()
-            code = self._process.wait()
-            if self._ending.is_set():
-                return
-            if monotonic_s() - started_s > LOADER_SETTLED_S:
-                pause_s = LOADER_BACK_OFF_S[0]
-            log.error("loader ended", extra={"code": code, "restart_in_s": pause_s})
-            self._metrics.restarted(LOADER)
-            self._ending.wait(pause_s)
-            pause_s = min(2 * pause_s, pause_s_max)
-
-    def _end(self) -> None:
-        if self._process is not None:
-            self._process.kill()  # does nothing when it has ended

@@ -7,6 +7,7 @@ dropped the pages and would call them clean.
 """
 
 import contextlib
+import fcntl
 import os
 from pathlib import Path
 from typing import Protocol
@@ -47,6 +48,14 @@ class DiskFolder:
                 os.close(fd)
         self._open_name, self._open_fd, self._folder_fd = "", -1, -1
         self._marks.clear()
+
+    def lock(self) -> bool:
+        """Take the folder for ourselves until the process ends; False when another has it."""
+        try:
+            fcntl.flock(self._folder_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
     def names(self) -> list[str]:
         """All files, sorted."""

@@ -91,6 +91,7 @@ class _Stream:
         self._flying: deque[_Place] = deque()
         self._seen = 0  # the largest number read, ours or not
         self._at_end = False  # of what there was to read
+        self._done = ""  # then: what comes before this segment has been read
 
     @property
     def is_idle(self) -> bool:
@@ -101,7 +102,7 @@ class _Stream:
         """Every frame of ours in segments before this one has been acked."""
         if self._flying:
             return self._acked.segment
-        return BEYOND_ALL if self._at_end else self._read.segment
+        return self._done if self._at_end else self._read.segment
 
     def forget(self) -> None:
         """The connection is gone: what flies may have arrived or not."""
@@ -119,15 +120,19 @@ class _Stream:
         while self._flying and self._flying[0].last <= last:
             self._acked = self._flying.popleft()
 
-    def next_batch(self, segments: list[str]) -> Batch | None:
-        """Take what is there, up to a batch; None when nothing is, or too much flies already."""
+    def next_batch(self, segments: list[str], ended: bool) -> Batch | None:
+        """Take what is there, up to a batch; None when nothing is, or too much flies already.
+
+        `segments` were listed before, so their writer is done with all but the last one, and with
+        that too when the stream has `ended`.
+        """
         if not self._known or len(self._flying) >= WINDOW_BATCHES:
             return None
         previous = last = self._read.last
         pieces: list[bytes] = []
         size = 0
         self._at_end = False
-        for frame, piece, segment, offset in self._frames(segments):
+        for frame, piece, segment, offset in self._frames(segments, ended):
             if frame.sequence > last and self._is_ours(frame.record):
                 last = frame.sequence
                 pieces.append(piece)
@@ -136,17 +141,15 @@ class _Stream:
             if size >= BATCH_BYTES:
                 break
         else:
-            self._at_end = True
+            # The newest stream's last segment may have grown since, and have got a successor.
+            self._at_end, self._done = True, BEYOND_ALL if ended else segments[-1]
         if not pieces:
             return None
         self._flying.append(self._read)
         return Batch(self._name, previous, last, b"".join(pieces))
 
-    def _frames(self, segments: list[str]) -> Iterator[tuple[Frame, bytes, str, int]]:
-        """Give frames from where we read on, each with its bytes and the place behind it.
-
-        `segments` were listed before, so the writer is done with all but the last of them.
-        """
+    def _frames(self, segments: list[str], ended: bool) -> Iterator[tuple[Frame, bytes, str, int]]:
+        """Give frames from where we read on, each with its bytes and the place behind it."""
         for segment in segments:
             if segment < self._read.segment:
                 continue
@@ -157,7 +160,7 @@ class _Stream:
                     self._count_lost(frame.sequence)
                     yield frame, content[start : frames.end], segment, offset + frames.end
                     start = frames.end
-                if start == 0 and segment == segments[-1]:
+                if start == 0 and segment == segments[-1] and not ended:
                     break  # torn for the moment: the writer is at it
                 offset += start or self._skip(content)
 
@@ -191,11 +194,12 @@ class Sender:
         self._is_ours = is_ours
         self._streams: dict[str, _Stream] = {}
         self._asked: set[str] = set()
+        self._looked = False
 
     @property
     def is_idle(self) -> bool:
         """Whether all that was read has been acked."""
-        return all(stream.is_idle for stream in self._streams.values())
+        return self._looked and all(stream.is_idle for stream in self._streams.values())
 
     @property
     def lost_frames(self) -> int:
@@ -203,6 +207,7 @@ class Sender:
 
     def lost(self) -> None:
         self._asked.clear()
+        self._looked = False
         for stream in self._streams.values():
             stream.forget()
 
@@ -210,12 +215,15 @@ class Sender:
         """Give what to send, for streams and segments as `segments_of` has just found them."""
         for name in self._streams.keys() - spooled.keys():
             del self._streams[name]
+        newest = newest_streams(spooled)
+        self._looked = True
         for name, segments in spooled.items():
             if name not in self._asked:
                 self._asked.add(name)
                 self._streams.setdefault(name, _Stream(name, self._folder, self._is_ours))
                 yield Query(name)
-            while batch := self._streams[name].next_batch(segments):
+            ended = name not in newest
+            while batch := self._streams[name].next_batch(segments, ended):
                 yield batch
 
     def told(self, reply: Ack | Watermark) -> None:
@@ -232,15 +240,20 @@ class Sender:
         return self._streams[stream].done_before if stream in self._streams else ""
 
 
+def newest_streams(spooled: dict[str, list[str]]) -> set[str]:
+    """Name each producer's newest stream, the only one that may still grow."""
+    return {*{name.rpartition("-")[0]: name for name in sorted(spooled)}.values()}
+
+
 def done_segments(spooled: dict[str, list[str]], senders: Iterable[Sender]) -> Iterator[str]:
     """Name the segments that every aggregator is done with.
 
     The newest one of a producer stays: its writer may be at it, and the next start takes its epoch
     from it.
     """
-    newest = {stream.rpartition("-")[0]: segments[-1] for stream, segments in spooled.items()}
+    newest = newest_streams(spooled)
     for stream, segments in spooled.items():
         first_needed = min(sender.done_before(stream) for sender in senders)
         for segment in segments:
-            if segment < first_needed and segment != newest[stream.rpartition("-")[0]]:
+            if segment < first_needed and not (stream in newest and segment == segments[-1]):
                 yield segment

@@ -107,8 +107,13 @@ class Wal:
         self._new_name = False
 
     @property
+    def is_new(self) -> bool:
+        """Whether the log has no segment yet: it needs one before anything is appended."""
+        return self._segment is None
+
+    @property
     def wants_segment(self) -> bool:
-        """Whether the next record should be an Opened, in a segment of its own."""
+        """Whether the newest segment is full."""
         return self._segment is None or self.end - self._segment >= self._segment_bytes_max
 
     def open_segment(self, opened: Opened) -> None:
@@ -164,6 +169,15 @@ def segments(folder: Folder) -> list[int]:
     return [
         int(name.removesuffix(_SUFFIX), 16) for name in folder.names() if name.endswith(_SUFFIX)
     ]
+
+
+def log_id(folder: Folder) -> str:
+    """Name the log: what its first segment that is left was opened with."""
+    first = next(_records(folder, segments(folder)[0], segments(folder)[0]), None)
+    opened = decode(first.body) if first else None
+    if not isinstance(opened, Opened):
+        raise LedgerError("the log does not begin as a segment")
+    return opened.wal_id
 
 
 def segment_name(lsn: int) -> str:

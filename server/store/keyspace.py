@@ -8,9 +8,13 @@
 | `{prefix}:{catalog}:meta:{generation}` | string | `Meta` as msgpack |
 | `{prefix}:{catalog}:chunk:{generation}:{number}` | string | records of one kind as msgpack |
 | `{prefix}:{catalog}:published` | channel | a generation, when it becomes current |
+| `{prefix}:count:shards` | set | shards of the ledger that have counts |
+| `{prefix}:{count:SHARD}:cursor` | string | up to where in its log a shard's counts go |
+| `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
+| `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
 
-The braces around `catalog` are literal: Redis Cluster hashes what is between them, so all of these
-lie in one slot and one script may change them together.
+The braces around `catalog` and `count:SHARD` are literal: Redis Cluster hashes what is between
+them, so what shares them lies in one slot and one script may change it together.
 """
 
 from typing import NamedTuple
@@ -45,6 +49,22 @@ class Keyspace(NamedTuple):
         """All keys of a generation: its meta and count - 1 chunks."""
         chunks = [self.chunk(generation, number) for number in range(count - 1)]
         return [self.meta(generation), *chunks]
+
+    @property
+    def count_shards(self) -> str:
+        return f"{self.prefix}:count:shards"
+
+    def count_cursor(self, shard: int) -> str:
+        return self._count(shard, "cursor")
+
+    def count_hours(self, shard: int) -> str:
+        return self._count(shard, "hours")
+
+    def count_hour(self, shard: int, hour: int) -> str:
+        return self._count(shard, str(hour))
+
+    def _count(self, shard: int, name: str) -> str:
+        return f"{self.prefix}:{{count:{shard}}}:{name}"
 
     def _catalog(self, name: str) -> str:
         return f"{self.prefix}:{{catalog}}:{name}"

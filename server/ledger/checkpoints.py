@@ -1,0 +1,138 @@
+"""Where counting may begin again: the counter's state and the totals at one place in the log.
+
+A checkpoint is a small file that names others: one of ids and one of totals for each hour. Hours
+that have not changed keep the file they had. All of it follows from the log; what it saves is
+reading the log from its beginning.
+"""
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+from crc32c import crc32c
+from msgspec import Struct
+
+from server.errors import LedgerError
+from server.ledger.counter import Counter
+from server.ledger.folder import Folder
+
+KEPT: Final = 3  # the newest may lie ahead of a cursor that Redis took back
+HOURS_KEPT: Final = 62 * 24  # of totals: as long as Redis keeps an hour's counts
+_SUFFIX: Final = ".checkpoint"
+_CRC_BYTES: Final = 4
+
+Totals = dict[int, dict[bytes, int]]
+"""By hour, by field."""
+
+
+class Checkpoint(Struct, array_like=True, frozen=True):
+    wal_id: str
+    lsn: int
+    state: bytes
+    ids: dict[int, str]  # by hour, the file
+    totals: dict[int, str]
+
+
+def newest(folder: Folder, wal_id: str, until: int | None = None) -> Checkpoint | None:
+    """Find the newest whole checkpoint of this log, not beyond the LSN `until`."""
+    for lsn in reversed(_lsns(folder)):
+        if until is not None and lsn > until:
+            continue
+        try:
+            checkpoint = msgspec.msgpack.decode(_read(folder, _name(lsn)), type=Checkpoint)
+        except (LedgerError, msgspec.MsgspecError):
+            continue  # the next older one does as well
+        if checkpoint.wal_id == wal_id:
+            return checkpoint
+    return None
+
+
+def restore(folder: Folder, checkpoint: Checkpoint) -> Counter:
+    hours = {hour: _read(folder, name) for hour, name in checkpoint.ids.items()}
+    return Counter.restore(checkpoint.state, hours)
+
+
+def totals(folder: Folder, checkpoint: Checkpoint) -> Iterator[tuple[int, dict[bytes, int]]]:
+    """Give each hour's totals."""
+    for hour, name in sorted(checkpoint.totals.items()):
+        yield hour, _totals(folder, name)
+
+
+def write(
+    folder: Folder,
+    wal_id: str,
+    lsn: int,
+    base: Checkpoint | None,
+    counter: Counter,
+    since: Totals,
+) -> Checkpoint:
+    """Write a checkpoint at `lsn`, where `since` is what was counted after `base`.
+
+    The counter was told `begin_saving` before, and is to be told `end_saving` after.
+    """
+    state, changed = counter.state()
+    ids = {
+        hour: name
+        for hour, name in (base.ids if base else {}).items()
+        if hour in counter.known_hours() and hour not in changed
+    }
+    for hour, dumped in changed.items():
+        ids[hour] = _write(folder, f"ids-{hour}-{lsn:016x}", dumped)
+    names = dict(base.totals) if base else {}
+    for hour, deltas in since.items():
+        sums = _totals(folder, names[hour]) if hour in names else {}
+        add(sums, deltas)
+        names[hour] = _write(folder, f"totals-{hour}-{lsn:016x}", msgspec.msgpack.encode(sums))
+    oldest = max(names, default=0) - HOURS_KEPT
+    names = {hour: name for hour, name in names.items() if hour >= oldest}
+    checkpoint = Checkpoint(wal_id, lsn, state, ids, names)
+    _write(folder, _name(lsn), msgspec.msgpack.encode(checkpoint))
+    _sweep(folder, wal_id)
+    return checkpoint
+
+
+def add(sums: dict[bytes, int], deltas: dict[bytes, int]) -> None:
+    for field, delta in deltas.items():
+        sums[field] = sums.get(field, 0) + delta
+
+
+def _sweep(folder: Folder, wal_id: str) -> None:
+    """Remove all but the newest checkpoints, and what none of those needs."""
+    kept = _lsns(folder)[-KEPT:]
+    needed = {_name(lsn) for lsn in kept}
+    for lsn in kept:
+        checkpoint = newest(folder, wal_id, lsn)
+        if checkpoint is not None:
+            needed.update(checkpoint.ids.values(), checkpoint.totals.values())
+    for name in folder.names():
+        if name not in needed:
+            folder.remove(name)
+
+
+def _lsns(folder: Folder) -> list[int]:
+    names = (name for name in folder.names() if name.endswith(_SUFFIX))
+    return [int(name.removesuffix(_SUFFIX), 16) for name in names]
+
+
+def _name(lsn: int) -> str:
+    return f"{lsn:016x}{_SUFFIX}"
+
+
+def _totals(folder: Folder, name: str) -> dict[bytes, int]:
+    return msgspec.msgpack.decode(_read(folder, name), type=dict[bytes, int])
+
+
+def _write(folder: Folder, name: str, content: bytes) -> str:
+    folder.replace(name, content + crc32c(content).to_bytes(_CRC_BYTES, "big"))
+    return name
+
+
+def _read(folder: Folder, name: str) -> bytes:
+    try:
+        raw = folder.read(name)
+    except FileNotFoundError:
+        raise LedgerError(f"{name} is missing") from None
+    content, crc = raw[:-_CRC_BYTES], raw[-_CRC_BYTES:]
+    if len(crc) < _CRC_BYTES or crc32c(content).to_bytes(_CRC_BYTES, "big") != crc:
+        raise LedgerError(f"{name} is broken")
+    return content
