@@ -42,12 +42,11 @@ Units: TypeAlias = Annotated[int, Meta(ge=1, le=10**12)]
 Moment: TypeAlias = Annotated[datetime, Meta(tz=True)]
 HttpUrl: TypeAlias = Annotated[str, Meta(max_length=2048, pattern=_HTTP_URL)]
 Status: TypeAlias = Literal["active", "paused"]
-# 90 days: beyond it no one can say that the ad was the cause, and tokens and counts must be kept.
-Lookback: TypeAlias = Annotated[int, Meta(ge=0, le=90 * 86_400)]
 
-CLICK_LOOKBACK_S = 30 * 86_400
-VIEW_LOOKBACK_S = 86_400
-"""What the trade reckons with where nothing else is agreed."""
+CLICK_LOOKBACK_S_MAX = 30 * 86_400
+VIEW_LOOKBACK_S_MAX = 86_400
+"""What the trade reckons with where nothing else is agreed, and as far back as the ledger keeps
+clicks and views: a conversion beyond could be nobody's."""
 
 
 @dataclass_transform(frozen_default=True)  # for type checkers, which do not inherit `frozen`
@@ -243,8 +242,8 @@ class LineItem(Record, kw_only=True):
     # What to do when a user's counts can't be read in time.
     on_unknown: Literal["allow", "deny"] = "allow"
     # How long after a click, or after a view, a conversion is the ad's; 0: never.
-    click_lookback_s: Lookback = CLICK_LOOKBACK_S
-    view_lookback_s: Lookback = VIEW_LOOKBACK_S
+    click_lookback_s: Annotated[int, Meta(ge=0, le=CLICK_LOOKBACK_S_MAX)] = CLICK_LOOKBACK_S_MAX
+    view_lookback_s: Annotated[int, Meta(ge=0, le=VIEW_LOOKBACK_S_MAX)] = VIEW_LOOKBACK_S_MAX
     labels: Annotated[tuple[Label, ...], Meta(max_length=LABELS_MAX)] = ()
     targeting: Expression | None = None
     ads: Annotated[tuple[Ad, ...], Meta(min_length=1, max_length=ADS_MAX)]

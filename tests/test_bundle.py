@@ -39,7 +39,7 @@ def test_what_was_written_is_read(written):
 
 def test_a_line_item_s_lookbacks_are_its_own_or_the_usual_ones(tmp_path):
     records = catalogs.minimal_records()
-    given = {40: Lookbacks(0, 7 * 86_400), 41: Lookbacks(90 * 86_400, 0), 7: Lookbacks(3600, 60)}
+    given = {40: Lookbacks(0, 86_400), 41: Lookbacks(30 * 86_400, 0), 7: Lookbacks(3600, 60)}
     records["line_items"].append({**records["line_items"][1], "id": 2**63 - 1})
     records["line_items"].append({**records["line_items"][1], "id": 7})
     for record in records["line_items"]:

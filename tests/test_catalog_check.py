@@ -75,7 +75,8 @@ SHAPE = [
     (f"{ITEM}.rate.price_micros", 10**15 + 1, None, f"must be <= {10**15}, not {10**15 + 1}"),
     (f"{ITEM}.id", 2**63, None, f"must be <= {2**63 - 1}"),
     (f"{ITEM}.id", 10**400, None, f"must be <= {2**63 - 1}"),
-    (f"{ITEM}.click_lookback_s", 90 * 86_400 + 1, None, "must be <= 7776000, not 7776001"),
+    (f"{ITEM}.click_lookback_s", 30 * 86_400 + 1, None, "must be <= 2592000, not 2592001"),
+    (f"{ITEM}.view_lookback_s", 86_401, None, "must be <= 86400, not 86401"),
     (f"{ITEM}.view_lookback_s", -1, None, "must be >= 0, not -1"),
     (f"{ITEM}.view_lookback_s", "1d", None, "must be a whole number, not text"),
     # text
@@ -224,7 +225,7 @@ def test_each_rule_finds_its_fault_and_nothing_else(path, value, where, part):
         ("creatives[0].click_url", "https://[2001:db8::1]:8443?q=${x}#f"),
         ("creatives[0].click_url", "http://münchen.example"),
         ("creatives[0].click_url", "https://a.example/?c=${CLICK_ID}&d=${CLICK_ID}#${CLICK_ID}"),
-        (f"{ITEM}.click_lookback_s", 90 * 86_400),
+        (f"{ITEM}.click_lookback_s", 30 * 86_400),
         (f"{ITEM}.view_lookback_s", 0),
         ("creatives[0].content.url", "https://cdn.example/x.svg"),
         ("creatives[1].content.body", "${CLICK_URL}${IMPRESSION_URL}${CACHEBUSTER}${price}$"),

@@ -9,7 +9,7 @@ import re
 from typing import Final, NamedTuple
 from urllib.parse import unquote_plus
 
-from adcore.catalog import CLICK_LOOKBACK_S, VIEW_LOOKBACK_S
+from adcore.catalog import CLICK_LOOKBACK_S_MAX, VIEW_LOOKBACK_S_MAX
 from server.events.records import CLICK_WINDOW_S, IMPRESSION_WINDOW_S
 
 VALUE_MICROS_MAX: Final = 10**15  # as the catalog's prices: no order is larger
@@ -26,8 +26,8 @@ _NAMES = ("value", "order", "event")
 class Lookbacks(NamedTuple):
     """How long after a click, or a view, a conversion is the line item's; 0: never."""
 
-    click_s: int = CLICK_LOOKBACK_S
-    view_s: int = VIEW_LOOKBACK_S
+    click_s: int = CLICK_LOOKBACK_S_MAX
+    view_s: int = VIEW_LOOKBACK_S_MAX
 
     @property
     def window_s(self) -> int:
