@@ -142,9 +142,7 @@ SHADOW_CHECKS = TABLE.counter(
     result=("agrees", "differs"),
 )
 DECISION_LOGS = TABLE.counter(
-    "adcore_decision_logs",
-    "Sampled decisions by what became of their log: written, shed by a full spool, or failed.",
-    result=("written", "shed", "failed"),
+    "adcore_decision_logs", "Logs of sampled decisions.", result=("written", "shed", "failed")
 )
 BEACONS = TABLE.counter(
     "adcore_beacons",
