@@ -8,7 +8,7 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check soak bench clean
+.PHONY: demo build debug asan cover lint test check shippers soak bench clean
 .DEFAULT_GOAL := build
 
 demo: build
@@ -49,6 +49,13 @@ check: lint
 	$(MAKE) asan
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
 		$(BIN)/python -m pytest -o "pythonpath=build/asan/lib ." $(ENGINE_TESTS)
+
+# Fluentd's client for Node.js, which tests/test_shippers.py runs when it is there.
+shippers: build/shippers/.installed
+
+build/shippers/.installed:
+	npm install --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent fluent-logger@3.4.1
+	@touch $@
 
 cover: coverage-build
 	$(BIN)/python -m coverage run -m pytest -o "pythonpath=build/coverage/lib ." -m "not process"

@@ -21,7 +21,9 @@ from server.config import Config
 from server.delivery import bundle, kevel
 from server.delivery.answer import DECISION_ID_BYTES, Moment, Writer
 from server.delivery.core import Core
+from server.delivery.datacentres import Ranges
 from server.delivery.http import Ask, GivenHeaders
+from server.delivery.robots import Robots
 from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool
 from server.delivery.tally import Tally
@@ -54,7 +56,15 @@ def holder(folder: Path) -> Holder:
 def core(folder: Path, holder: Holder) -> Core:
     metrics = Metrics(folder, "worker-0")
     spool = Spool(folder / "spool", "worker0", now_s=NOW_S, bytes_max=1 << 30)
-    tracker = Tracker(make_keyring(), spool, holder.click_url, holder.lookbacks, metrics.tracked)
+    tracker = Tracker(
+        make_keyring(),
+        spool,
+        holder.click_url,
+        holder.lookbacks,
+        metrics.tracked,
+        Robots(),
+        Ranges(),
+    )
     return Core(CONFIG, holder, make_keyring(), tracker, Tally(metrics), {})
 
 

@@ -88,6 +88,7 @@ class Config(Struct, frozen=True, kw_only=True):
     trusted_proxies: Words = ()  # CIDR ranges whose X-Forwarded-For is believed
     country_header: HeaderName = ""  # the CDN's, such as cf-ipcountry; believed only when named
     geo_db: str = ""  # path of a MaxMind country or city database
+    datacentre_ranges: str = ""  # path of a file of CIDR ranges, from which nothing is billed
     cors_origins: Words = ()  # origins whose pages may read our answers
 
     # -- secrets
@@ -204,5 +205,7 @@ def _place_faults(config: Config) -> Iterator[str]:
         shard_epochs(config.aggregators)
     except ValueError as error:
         yield f"ADCORE_AGGREGATORS: {error}"
-    if config.geo_db and not os.access(config.geo_db, os.R_OK):
-        yield "ADCORE_GEO_DB: no file that we can read"
+    for name in ("geo_db", "datacentre_ranges"):
+        path = getattr(config, name)
+        if path and not os.access(path, os.R_OK):
+            yield f"{PREFIX}{name.upper()}: no file that we can read"

@@ -8,6 +8,7 @@ AdcoreError
 ├── TokenError       a tracking token is not ours, or not of this kind
 ├── SpoolError       the spool can't take a frame
 │   └── SpoolFullError   it has no room for a frame of this worth
+├── ProtocolError    a peer of the ledger says what can't be understood or believed
 └── LedgerError      the write-ahead log or the counts are not what they must be
 """
 
@@ -46,6 +47,14 @@ class SpoolError(AdcoreError):
 
 class SpoolFullError(SpoolError):
     pass
+
+
+class ProtocolError(AdcoreError):
+    """The connection is closed. `reason` is one of a fixed set: it becomes a metric label."""
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class LedgerError(AdcoreError):

@@ -149,8 +149,9 @@ BEACONS = TABLE.counter(
     "Beacons by what became of them; only accepted ones are billed.",
     kind=("impression", "click", "event", "conversion"),
     outcome=(
-        "accepted", "preview", "head", "prefetch", "expired", "future", "bad_query", "bad_token",
-        "unknown_creative", "destination_changed", "spool_failed", OTHER,
+        "accepted", "preview", "head", "prefetch", "expired", "future", "no_user_agent",
+        "robot", "headless", "datacentre", "bad_query", "bad_token", "unknown_creative",
+        "destination_changed", "spool_failed", OTHER,
     ),
 )  # fmt: skip
 SPOOL_FRAMES = TABLE.counter(
@@ -162,7 +163,7 @@ SPOOL_BYTES = TABLE.gauge("adcore_spool_bytes", "Size of the spool's files.", ro
 CACHE_LOOKUPS = TABLE.counter(
     "adcore_cache_lookups",
     "Look-ups in the caches of a worker.",
-    cache=("device", "geo"),
+    cache=("device", "geo", "robot"),
     result=("hit", "miss"),
 )
 SERVING_GENERATION = TABLE.gauge(

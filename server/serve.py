@@ -29,6 +29,7 @@ from server import config as settings
 from server import logs
 from server.clock import now_s
 from server.config import Config
+from server.delivery.datacentres import read_ranges
 from server.errors import AdcoreError, ConfigError
 from server.kept_process import KeptProcess
 from server.lifeline import die_with
@@ -70,6 +71,7 @@ def serve(args: argparse.Namespace) -> int:
     try:
         config = settings.load(os.environ, needs_token_key=True)
         _refuse_taken(config)
+        read_ranges(config.datacentre_ranges)  # its faults, before any process is started
         with ExitStack() as stack:
             return _serve(config, args.demo, stack)
     except ConfigError as error:

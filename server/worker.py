@@ -9,9 +9,11 @@ from server import granian_direct
 from server.clock import now_s
 from server.config import Config
 from server.delivery.core import Core
+from server.delivery.datacentres import read_ranges
 from server.delivery.door_asgi import AsgiDoor
 from server.delivery.door_direct import DirectDoor
 from server.delivery.door_rsgi import RsgiDoor
+from server.delivery.robots import Robots
 from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool
 from server.delivery.tally import Tally
@@ -46,6 +48,8 @@ def build(config: Config, run_dir: str, name: str, demo: bool) -> Any:
         holder.click_url,
         holder.lookbacks,
         lambda kind, outcome: metrics.tracked(kind.name.lower(), outcome.name.lower()),
+        Robots(),
+        read_ranges(config.datacentre_ranges),
     )
     pages = demo_pages(holder, folder) if demo else {}
     core = Core(config, holder, keyring, tracker, Tally(metrics), pages)

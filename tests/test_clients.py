@@ -12,10 +12,10 @@ from server.delivery.clients import (
     HOPS_MAX,
     Proxies,
     client_ip,
-    cut_ip,
     plain_ip,
 )
 from server.errors import ConfigError
+from server.events.privacy import cut_ip
 
 OURS = Proxies(["10.0.0.0/8", "2001:db8:ffff::/48", "192.0.2.1"])
 NOBODY = Proxies([])

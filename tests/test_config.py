@@ -72,6 +72,7 @@ WRONG = {
     "ADCORE_COUNTRY_HEADER": "cf ipcountry",
     "ADCORE_CORS_ORIGINS": "https://news.example/ *",
     "ADCORE_GEO_DB": "/nowhere/at/all.mmdb",
+    "ADCORE_DATACENTRE_RANGES": "/nowhere/at/all.txt",
     "ADCORE_TOKEN_KEY": "tiny!",
     "ADCORE_TOKEN_KEY_PREVIOUS": "0" * 64,
     "ADCORE_TOKEN_KEY_NEXT": f"changeme-{KEY}",

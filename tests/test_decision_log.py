@@ -22,9 +22,11 @@ from server import metrics as table
 from server.config import Config
 from server.delivery import bundle, core
 from server.delivery.answer import DECISION_ID_BYTES, Moment
+from server.delivery.datacentres import Ranges
 from server.delivery.decision_log import DecisionLog
 from server.delivery.http import Ask, GivenHeaders
 from server.delivery.kevel import COUNT_MAX, PlacementAsked
+from server.delivery.robots import Robots
 from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool, read_frames
 from server.delivery.tally import Tally
@@ -54,7 +56,7 @@ class Bench:
         self.spool = Spool(folder / "spool", "w", now_s=NOW_S, bytes_max=bytes_max)
         tracker = Tracker(
             make_keyring(), self.spool, self.holder.click_url, self.holder.lookbacks,
-            metrics.tracked,
+            metrics.tracked, Robots(), Ranges(),
         )  # fmt: skip
         config = Config(decision_log_one_in=one_in, **settings)
         self.core = core.Core(config, self.holder, make_keyring(), tracker, Tally(metrics), {})

@@ -28,6 +28,7 @@ T = TypeVar("T")
 pytestmark = pytest.mark.process
 
 JSON = {"Content-Type": "application/json"}
+BROWSER = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"}
 ASK = {
     "placements": [
         {"divName": "top", "siteId": 10, "adTypes": [1], "eventIds": [7]},
@@ -96,15 +97,17 @@ def test_an_ad_is_decided_shown_and_clicked(server):
     assert ad["flightId"] == 40
     before = len(beacons(server))
 
-    pixel = server.get(path_of(ad["impressionUrl"]))
+    pixel = server.get(path_of(ad["impressionUrl"]), BROWSER)
     assert (pixel.status, pixel.headers["content-type"], len(pixel.body)) == (200, "image/gif", 43)
-    click = server.get(path_of(ad["clickUrl"]))
+    click = server.get(path_of(ad["clickUrl"]), BROWSER)
     catalog = {creative.id: creative.click_url for creative in catalogs.minimal().creatives}
     assert (click.status, click.headers["location"]) == (302, catalog[ad["creativeId"]])
-    assert server.post(path_of(ad["events"][0]["url"]), b"").status == 200
+    # Without a user agent there is the same answer, and nothing to bill.
+    for headers in (BROWSER, {}):
+        assert server.post(path_of(ad["events"][0]["url"]), b"", headers).status == 200
 
     frames = beacons(server)[before:]
-    assert [(frame.kind, frame.outcome) for frame in frames] == [(1, 0), (2, 0), (3, 0)]
+    assert [(frame.kind, frame.outcome) for frame in frames] == [(1, 0), (2, 0), (3, 0), (3, 6)]
     assert {frame.id.hex() for frame in frames} == {answer["decisionId"] + "0000"}
     assert {frame.price_micros for frame in frames} == {8_000_000}
 

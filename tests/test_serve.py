@@ -281,6 +281,17 @@ def test_a_folder_open_to_others_is_refused(tmp_path):
     assert "ADCORE_RUN_DIR" in refused.stderr
 
 
+def test_a_bad_line_of_the_data_centres_is_named_and_nothing_is_begun(tmp_path):
+    path = tmp_path / "ranges"
+    path.write_text("192.0.2.0/24\n192.0.2.1/24\n")
+    port, ops_port = free_ports()
+    refused = start_and_fail(
+        token_key=KEY, port=port, ops_port=ops_port, datacentre_ranges=path, run_dir=tmp_path
+    )
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("ADCORE_DATACENTRE_RANGES: line 2: ")
+
+
 @pytest.mark.parametrize("token_key", [None, KEY[:31], "changeme" * 8])
 def test_bad_settings_are_all_named_and_nothing_is_begun(tmp_path, token_key):
     # Taken, and no fault of the settings': had we got as far as binding, it would be named.

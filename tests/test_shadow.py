@@ -9,7 +9,9 @@ from adcore import tables
 from server import metrics as table
 from server.config import Config
 from server.delivery import bundle, core
+from server.delivery.datacentres import Ranges
 from server.delivery.http import Ask, GivenHeaders
+from server.delivery.robots import Robots
 from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool
 from server.delivery.tally import Tally
@@ -29,7 +31,15 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     holder = Holder(tmp_path)
     metrics = Metrics(tmp_path, "worker-1")
     spool = Spool(tmp_path / "spool", "w", now_s=NOW_S, bytes_max=1 << 20)
-    tracker = Tracker(make_keyring(), spool, holder.click_url, holder.lookbacks, metrics.tracked)
+    tracker = Tracker(
+        make_keyring(),
+        spool,
+        holder.click_url,
+        holder.lookbacks,
+        metrics.tracked,
+        Robots(),
+        Ranges(),
+    )
     deciding = core.Core(Config(), holder, make_keyring(), tracker, Tally(metrics), {})
 
     def decide() -> int:

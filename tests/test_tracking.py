@@ -5,6 +5,7 @@ table in the project's research on delivery.
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,7 +13,9 @@ import msgspec
 import pytest
 
 from server.delivery.conversions import Lookbacks
+from server.delivery.datacentres import Ranges
 from server.delivery.http import Answer, Ask, GivenHeaders
+from server.delivery.robots import Robots
 from server.delivery.spool import Spool, read_frames
 from server.delivery.tokens import Keyring, Served, destination_digest, placement_digest
 from server.delivery.tracking import CLOCK_SKEW_S, GIF, PARAMETERS_MAX, QUERY_CHARS_MAX, Tracker
@@ -31,13 +34,16 @@ SHOES = "https://example.com/shoes?from=ad"
 CREATIVE = 8
 KEYRING = Keyring(bytes(range(32)))
 SERVED = Served(NOW_S, b"0123456789abcdef", 7, CREATIVE, 9, 2_500_000, placement_digest("top"))
-PATHS = {
-    Kind.IMPRESSION: "/i.gif",
-    Kind.CLICK: "/r",
-    Kind.EVENT: "/e.gif",
-    Kind.CONVERSION: "/c.gif",
-}
+PATHS = dict(zip(Kind, ("/i.gif", "/r", "/e.gif", "/c.gif"), strict=True))
 BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
+GOOGLEBOT = "Mozilla/5.0 (compatible; Googlebot/2.1; +http://www.google.com/bot.html)"
+FROM_BROWSER = GivenHeaders([("user-agent", BROWSER)])
+HEADLESS = BROWSER + " HeadlessChrome/150.0.0.0"
+ROBOTS = Robots()
+DATACENTRES = Ranges(
+    (network[0].packed, network[-1].packed)
+    for network in (ip_network("203.0.113.0/24"), ip_network("2001:db8:ff::/48"))
+)
 
 
 class Result(NamedTuple):
@@ -56,19 +62,14 @@ def make_tracker(
     counted: list[Outcome],
     lookbacks: Mapping[int, Lookbacks] = {},
 ) -> Tracker:
-    def lookbacks_of(line_item_id: int) -> Lookbacks:
+    def own(line_item_id: int) -> Lookbacks:
         return lookbacks.get(line_item_id, Lookbacks())
 
-    return Tracker(KEYRING, spool, destinations.get, lookbacks_of, noting(counted))
+    return Tracker(KEYRING, spool, destinations.get, own, noting(counted), ROBOTS, DATACENTRES)
 
 
 def answering(tracker: Tracker, kind: Kind) -> Callable[[Ask, str, int], Answer]:
-    return {
-        Kind.IMPRESSION: tracker.impression,
-        Kind.CLICK: tracker.click,
-        Kind.EVENT: tracker.event,
-        Kind.CONVERSION: tracker.conversion,
-    }[kind]
+    return getattr(tracker, kind.name.lower())
 
 
 class Desk:
@@ -99,7 +100,9 @@ class Desk:
         client_ip: str = "198.51.100.77",
     ) -> Result:
         before, counted = len(self.beacons()), len(self.counted)
-        ask = Ask(method, PATHS[kind], query, GivenHeaders(headers), client_ip)
+        ask = Ask(
+            method, PATHS[kind], query, GivenHeaders((*headers, ("user-agent", BROWSER))), client_ip
+        )
         answer = answering(self.tracker, kind)(ask, client_ip, now_s)
         (outcome,) = self.counted[counted:]
         return Result(answer, outcome, self.beacons()[before:])
@@ -122,6 +125,10 @@ def header(answer: Answer, name: str) -> str | None:
     values = [value for key, value in answer.headers if key == name]
     assert len(values) <= 1
     return values[0] if values else None
+
+
+def sent(answer: Answer) -> tuple[object, ...]:
+    return answer.status, answer.headers, answer.body
 
 
 def assert_answered(answer: Answer, kind: Kind) -> None:
@@ -263,6 +270,52 @@ def test_each_kind_is_billed_in_its_window_to_the_second(desk, kind, window_s):
         (10 * 366 * 86_400, Outcome.EXPIRED),
     ):
         result = desk.ask(kind, query, now_s=NOW_S + age_s)
+        assert_unbilled(result, kind, outcome)
+
+
+# -- who is not billed: rows 69, 70 ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [Kind.IMPRESSION, Kind.CLICK, Kind.EVENT])
+@pytest.mark.parametrize(
+    ("user_agent", "client_ip", "outcome"),
+    [
+        (BROWSER, "203.0.112.255", Outcome.ACCEPTED),
+        (GOOGLEBOT, "", Outcome.ROBOT),
+        (HEADLESS, "", Outcome.HEADLESS),
+        ("Mozilla/5.0", "", Outcome.NO_USER_AGENT),
+        ("", "", Outcome.NO_USER_AGENT),
+        (BROWSER, "203.0.113.0", Outcome.DATACENTRE),
+        (BROWSER, "203.0.113.255", Outcome.DATACENTRE),
+        (BROWSER, "2001:db8:ff:1::2", Outcome.DATACENTRE),
+    ],
+)
+def test_a_machine_gets_a_person_s_answer(desk, kind, user_agent, client_ip, outcome):
+    agent = ("user-agent", user_agent)
+    result = desk.ask(kind, query_of(kind), agent, client_ip=client_ip)
+    assert_unbilled(result, kind, outcome)
+    assert sent(result.answer) == sent(desk.ask(kind, query_of(kind)).answer)
+
+
+def test_the_first_reason_is_the_one_that_is_told(desk):
+    """What the beacon is, when it came, who sent it; each line takes away the reason above."""
+    kind = Kind.IMPRESSION
+    robot, prefetching = ("user-agent", GOOGLEBOT), ("purpose", "prefetch")
+    shown = SERVED._replace(flags=PREVIEW)
+    late_s, early_s = NOW_S + IMPRESSION_WINDOW_S + 1, NOW_S - CLOCK_SKEW_S - 1
+    for outcome, served, method, headers, now_s in (
+        (Outcome.PREVIEW, shown, "HEAD", (prefetching, robot), late_s),
+        (Outcome.HEAD, SERVED, "HEAD", (prefetching, robot), late_s),
+        (Outcome.PREFETCH, SERVED, "GET", (prefetching, robot), late_s),
+        (Outcome.EXPIRED, SERVED, "GET", (robot,), late_s),
+        (Outcome.FUTURE, SERVED, "GET", (robot,), early_s),
+        (Outcome.NO_USER_AGENT, SERVED, "GET", (("user-agent", "-"),), NOW_S),
+        (Outcome.ROBOT, SERVED, "GET", (robot,), NOW_S),
+        (Outcome.HEADLESS, SERVED, "GET", (("user-agent", HEADLESS),), NOW_S),
+        (Outcome.DATACENTRE, SERVED, "GET", (), NOW_S),
+    ):
+        query, ip = query_of(kind, served), "203.0.113.9"
+        result = desk.ask(kind, query, *headers, method=method, now_s=now_s, client_ip=ip)
         assert_unbilled(result, kind, outcome)
 
 
@@ -426,7 +479,7 @@ def test_a_spool_that_fails_is_counted_and_the_client_does_not_notice(tmp_path, 
     counted: list[Outcome] = []
     with_no_room = Spool(tmp_path / "spool", "w1", now_s=NOW_S, bytes_max=10)
     tracker = make_tracker(with_no_room, {CREATIVE: SHOES}, counted)
-    ask = Ask("GET", PATHS[kind], query_of(kind), GivenHeaders(()), "")
+    ask = Ask("GET", PATHS[kind], query_of(kind), FROM_BROWSER, "")
     answer = answering(tracker, kind)(ask, "", NOW_S)
     assert_answered(answer, kind)
     assert counted == [Outcome.SPOOL_FAILED]
@@ -438,7 +491,7 @@ def test_what_is_not_billed_gives_way_first(tmp_path):
     spool = Spool(tmp_path / "spool", "w1", now_s=NOW_S, bytes_max=1_000)
     tracker = make_tracker(spool, {}, counted)
     billed, not_billed = (
-        Ask(method, "/i.gif", query_of(Kind.IMPRESSION), GivenHeaders(()), "")
+        Ask(method, "/i.gif", query_of(Kind.IMPRESSION), FROM_BROWSER, "")
         for method in ("GET", "HEAD")
     )
     while Outcome.SPOOL_FAILED not in counted:

@@ -1,4 +1,4 @@
-"""Who is asking: the client's address behind proxies, and how much of it may be kept.
+"""Who is asking: the client's address behind proxies.
 
 Anybody can send X-Forwarded-For. Each proxy adds the address that it saw at the right end, so the
 list is read from the right, and only as far as the proxies that the operator named go.
@@ -9,10 +9,10 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
 from server.errors import ConfigError
+from server.events.privacy import CACHE_ADDRESSES
 
 HOPS_MAX = 16  # a chain of CDN, balancer, ingress and sidecar has five
 ADDRESS_CHARS_MAX = 64  # the longest, IPv6 with a zone and a port, has 62 with a Linux interface
-CACHE_ADDRESSES = 65_536  # 15 MB at most; a worker sees fewer in a minute
 
 
 class Proxies:
@@ -74,12 +74,3 @@ def _plain_ip(text: str) -> str:
     if isinstance(address, ipaddress.IPv6Address) and address.ipv4_mapped:
         address = address.ipv4_mapped
     return str(address)
-
-
-@lru_cache(CACHE_ADDRESSES)
-def cut_ip(ip: str) -> str:
-    """Keep what tells networks apart and not people: IPv4's /24, IPv6's /48."""
-    if not ip:
-        return ""
-    bits = 48 if ":" in ip else 24
-    return str(ipaddress.ip_network(f"{ip}/{bits}", strict=False).network_address)

@@ -110,7 +110,7 @@ cdef class Core:
     cdef Tally tally
     cdef Dice dice
     cdef DecisionLog decision_log
-    cdef object contexts
+    cdef object contexts, tracker
     cdef dict beacons, pages
     cdef frozenset origins
     cdef bint preview
@@ -127,6 +127,7 @@ cdef class Core:
         self.dice = Dice()
         self.decision_log = DecisionLog(tracker.spool, config.decision_log_one_in, tally)
         self.contexts = ContextReader(config)
+        self.tracker = tracker
         self.beacons = {
             "/i.gif": tracker.impression,
             "/r": tracker.click,
@@ -167,7 +168,7 @@ cdef class Core:
 
     def lookups(self):
         """Hits and misses so far, by cache."""
-        return self.contexts.lookups()
+        return {**self.contexts.lookups(), **self.tracker.lookups()}
 
     # -- before the body -------------------------------------------------------------------------
 

@@ -1,10 +1,10 @@
 """Impression, click, event, conversion: always answered, billed only when nothing is odd.
 
 A beacon with a token of ours is answered and leaves one frame in the spool; the frame says why it
-is not billed, if it is not. A click goes where the catalog says and nowhere else: the creative's
-destination must have the digest that the token carries. Its query may hand on the click's token,
-which the advertiser sends back with a conversion. No other parameter is looked at, but a
-conversion's own.
+is not billed, if it is not, so that a replay asks no list and no address again. A click goes where
+the catalog says and nowhere else: the creative's destination must have the digest that the token
+carries. Its query may hand on the click's token, which the advertiser sends back with a conversion.
+No other parameter is looked at, but a conversion's own.
 """
 
 import hmac
@@ -17,12 +17,14 @@ import msgspec
 
 from adcore.catalog import CLICK_MACRO
 from server.delivery import conversions
-from server.delivery.clients import cut_ip
 from server.delivery.conversions import Lookbacks, Said
+from server.delivery.datacentres import Ranges
 from server.delivery.http import Answer, Ask, HeaderMap, Headers
+from server.delivery.robots import Robots
 from server.delivery.spool import Spool
 from server.delivery.tokens import Keyring, Token, destination_digest
 from server.errors import SpoolError, TokenError
+from server.events.privacy import cut_ip, cut_user_agent
 from server.events.records import (
     CLICK_WINDOW_S,
     EVENT_WINDOW_S,
@@ -38,7 +40,6 @@ CLOCK_SKEW_S = 60
 
 QUERY_CHARS_MAX = 8192  # a token has 144; the rest is what pages and networks hang on
 PARAMETERS_MAX = 64
-USER_AGENT_BYTES_MAX = 512  # enough to know a robot by, small enough for millions of frames
 
 GIF = (
     b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00"
@@ -115,7 +116,8 @@ class Tracker:
     """Answers /i.gif, /r, /e.gif and /c.gif.
 
     `destination` gives a creative's click URL in the catalog being served, or None; `lookbacks`
-    gives a line item's. `count` is called once for every request.
+    gives a line item's. `count` is called once for every request. Whom `robots` knows, and who asks
+    from one of `datacentres`, gets the same answer as a person.
     """
 
     def __init__(
@@ -125,12 +127,16 @@ class Tracker:
         destination: Callable[[int], str | None],
         lookbacks: Callable[[int], Lookbacks],
         count: Callable[[Kind, Outcome], None],
+        robots: Robots,
+        datacentres: Ranges,
     ) -> None:
         self._keyring = keyring
         self.spool = spool
         self._destination = destination
         self._lookbacks = lookbacks
         self._count = count
+        self._robots = robots
+        self._datacentres = datacentres
         self._encode = msgspec.msgpack.Encoder().encode
 
     def impression(self, ask: Ask, client_ip: str, now_s: int) -> Answer:
@@ -147,8 +153,12 @@ class Tracker:
         """Answer the pixel on an advertiser's page, or a word from its server."""
         return self._answer(ask, Kind.CONVERSION, client_ip, now_s)
 
+    def lookups(self) -> dict[str, tuple[int, int]]:
+        """Hits and misses so far, by cache."""
+        return {"robot": self._robots.lookups()}
+
     def _answer(self, ask: Ask, kind: Kind, client_ip: str, now_s: int) -> Answer:
-        judged = self._judge(ask, kind, now_s)
+        judged = self._judge(ask, kind, client_ip, now_s)
         outcome = judged.outcome
         if not self._record(ask, kind, client_ip, judged, now_s):
             # Not billed, and the client still gets what it came for.
@@ -156,7 +166,7 @@ class Tracker:
         self._count(kind, outcome)
         return judged.answer
 
-    def _judge(self, ask: Ask, kind: Kind, now_s: int) -> Judged:
+    def _judge(self, ask: Ask, kind: Kind, client_ip: str, now_s: int) -> Judged:
         if ask.method not in _METHODS[kind]:
             return Judged(Outcome.BAD_QUERY, _BAD_METHOD[kind])
         text = _token_text(ask.query)
@@ -176,13 +186,24 @@ class Tracker:
             if not hmac.compare_digest(destination_digest(url), token.destination):
                 return Judged(Outcome.DESTINATION_CHANGED, _DESTINATION_CHANGED)
             answer = _redirect(_with_click_id(url, text))
-        return Judged(_billing(ask, token, _WINDOWS_S[kind], now_s), answer, token)
+        outcome = _billing(ask, token, _WINDOWS_S[kind], now_s)
+        if outcome is Outcome.ACCEPTED:
+            outcome = self._sender(ask, client_ip)
+        return Judged(outcome, answer, token)
+
+    def _sender(self, ask: Ask, client_ip: str) -> Outcome:
+        """Tell a machine from a person; of a robot in a data centre, the robot says more."""
+        outcome = self._robots.judge(ask.headers.get("user-agent"))
+        if outcome is Outcome.ACCEPTED and client_ip in self._datacentres:
+            return Outcome.DATACENTRE
+        return outcome
 
     def _judge_conversion(self, ask: Ask, token: Token, now_s: int) -> Judged:
         said = conversions.said(ask.query)
         if said is None:
             return Judged(Outcome.BAD_QUERY, _BAD_CONVERSION)
         lookbacks = self._lookbacks(token.served.line_item_id)
+        # Who sends it is not judged: a postback comes from a server, and as a rule from a cloud.
         outcome = _billing(ask, token, lookbacks.window_s, now_s)
         return Judged(outcome, _PIXEL, token, said, lookbacks)
 
@@ -207,7 +228,7 @@ class Tracker:
             event=said.event if kind is Kind.CONVERSION else token.event,
             flags=served.flags,
             network=cut_ip(client_ip),
-            user_agent=_kept(ask.headers.get("user-agent")),
+            user_agent=cut_user_agent(ask.headers.get("user-agent")),
             value_micros=said.value_micros,
             order=said.order,
             click_lookback_s=lookbacks.click_s,
@@ -230,7 +251,7 @@ def _token_text(query: str) -> str | None:
 
 
 def _billing(ask: Ask, token: Token, window_s: int, now_s: int) -> Outcome:
-    """Name the first reason not to bill."""
+    """Name the first reason not to bill: what the beacon is, and when it came."""
     if token.served.flags & PREVIEW:
         return Outcome.PREVIEW
     if ask.method == "HEAD":
@@ -266,11 +287,3 @@ def _redirect(url: str) -> Answer:
     plain = url.isascii() and url.isprintable()
     location = url if plain else quote(url, safe=punctuation)
     return Answer(302, (("location", location), *_SAFETY), b"")
-
-
-def _kept(user_agent: str | None) -> str:
-    """Cut and escape: one line, whatever was sent."""
-    if not user_agent:
-        return ""
-    escaped = user_agent[:USER_AGENT_BYTES_MAX].encode("unicode_escape")
-    return escaped[:USER_AGENT_BYTES_MAX].decode("ascii")

@@ -49,6 +49,10 @@ class Outcome(IntEnum):
     PREFETCH = 3
     EXPIRED = 4
     FUTURE = 5
+    NO_USER_AGENT = 6
+    ROBOT = 7
+    HEADLESS = 8
+    DATACENTRE = 9
     # Those below leave no frame.
     BAD_QUERY = 16
     BAD_TOKEN = 17

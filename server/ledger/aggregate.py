@@ -18,24 +18,26 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import partial
+from math import inf
 from pathlib import Path
 from socket import gethostname
 from typing import Final
 
 from server import config as settings
 from server import logs
-from server.clock import now_ms, now_s, perf_ns
+from server.clock import monotonic_s, now_ms, now_s, perf_ns
 from server.config import Config
 from server.errors import ConfigError, ProtocolError
 from server.kept_process import KeptProcess
 from server.ledger import wal
 from server.ledger.fluent import Chunk, encode_chunk_ack, encode_reply
 from server.ledger.folder import DiskFolder
+from server.ledger.forward import DRAIN_S_MAX, POLL_S
 from server.ledger.handshake import NONCE_BYTES, ServerEnd
 from server.ledger.intake import Intake
-from server.ledger.receiver import Ack, Batch, Receiver
-from server.ledger.sender import Query
-from server.ledger.stock import frames_of
+from server.ledger.receiver import Ack, Batch, Receiver, Watermark
+from server.ledger.sender import Query, Sender, done_segments, segments_of
+from server.ledger.stock import convert
 from server.ledger.wal import Ticked, encode
 from server.metrics import (
     COUNTER,
@@ -120,6 +122,7 @@ class Aggregator:
             loop.add_signal_handler(number, ending.set)
         committing = asyncio.create_task(self._commit())
         ticking = asyncio.create_task(self._tick())
+        tailing = asyncio.create_task(self._tail(ending))
         server = await asyncio.start_server(
             self._accept,
             self._config.aggregate_host,
@@ -128,18 +131,38 @@ class Aggregator:
             ssl=_tls(self._config),
         )
         log.info("aggregating", extra={"shard": self._config.shard, "lsn": self._wal.end})
-        waiting = asyncio.create_task(ending.wait())
-        await asyncio.wait({committing, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait({committing, tailing}, return_when=asyncio.FIRST_COMPLETED)
         server.close()
         ticking.cancel()
         for connection in self._connections:
             connection.cancel()
         if committing.done():  # the disk
+            tailing.cancel()
             return EXIT_DISK
         self._ending = True
         self._wanted.set()
         await committing
         return 0
+
+    async def _tail(self, ending: asyncio.Event) -> None:
+        """Read the spool of this very machine, if there is one; return when told to end."""
+        if not self._config.spool_dir:
+            await ending.wait()
+            return
+        spool = DiskFolder(self._config.spool_dir)
+        if not spool.lock():
+            raise ConfigError(f"ADCORE_SPOOL_DIR: {spool.path} has another forwarder")
+        sender = Sender(spool, lambda _: True)
+        deadline_s = inf
+        while not (ending.is_set() and (sender.is_idle or monotonic_s() > deadline_s)):
+            if ending.is_set():
+                deadline_s = min(deadline_s, monotonic_s() + DRAIN_S_MAX)
+            spooled = segments_of(spool.names())
+            for message in sender.poll(spooled):
+                self.take(message, sender.told)
+            for name in done_segments(spooled, [sender]):
+                spool.remove(name)
+            await asyncio.sleep(POLL_S)
 
     # -- a connection
 
@@ -163,9 +186,9 @@ class Aggregator:
             writer.close()
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        end = ServerEnd(
-            self._config.ledger_key.encode(), gethostname(), os.urandom(NONCE_BYTES)
-        )
+        # The two ends never share a name: a digest sent back to its maker is no proof.
+        name = f"aggregate.{gethostname()}"
+        end = ServerEnd(self._config.ledger_key.encode(), name, os.urandom(NONCE_BYTES))
         writer.write(end.outgoing())
         while data := await asyncio.wait_for(reader.read(READ_BYTES), SILENCE_S_MAX):
             try:
@@ -178,28 +201,30 @@ class Aggregator:
             await self._room.wait()
 
     def _take(self, request: Query | Batch | Chunk, writer: asyncio.StreamWriter) -> None:
-        if isinstance(request, Query):
-            # It means as much as an ack, so it waits like one.
-            reply = self._receiver.watermark(request.stream)
-            self._put(None, partial(self._answer, writer, encode_reply(reply)))
-        elif isinstance(request, Batch):
-            self._take_batch(request, writer)
-        else:
+        if isinstance(request, Chunk):
             self._take_chunk(request, writer)
+        else:
+            self.take(request, lambda reply: self._answer(writer, encode_reply(reply)))
 
-    def _take_batch(self, batch: Batch, writer: asyncio.StreamWriter) -> None:
+    def take(self, request: Query | Batch, tell: Callable[[Ack | Watermark], None]) -> None:
+        """Take a forwarder's request; `tell` is called with the reply once that is true."""
+        if isinstance(request, Query):
+            # Where a stream stands means as much as an ack, so it waits like one.
+            self._put(None, partial(tell, self._receiver.watermark(request.stream)))
+            return
         try:
-            reply, body = self._receiver.take(batch, now_ms())
+            reply, body = self._receiver.take(request, now_ms())
         except ValueError as error:
             raise ProtocolError("shape", str(error)) from None
         self._count("taken" if body else "repeated" if isinstance(reply, Ack) else "gap")
-        self._put(body, partial(self._answer, writer, encode_reply(reply)))
+        self._put(body, partial(tell, reply))
 
     def _take_chunk(self, chunk: Chunk, writer: asyncio.StreamWriter) -> None:
-        framed = frames_of(chunk)
-        self._metrics.slots[INTAKE_STRAY.slot("unknown_tag")] += framed.unknown_tag
-        self._metrics.slots[INTAKE_STRAY.slot("unreadable")] += framed.unreadable
-        body = self._receiver.take_chunk(chunk.chunk, framed.frames, now_ms())
+        converted = convert(chunk)
+        if converted.refused:
+            self._metrics.slots[INTAKE_STRAY.slot(converted.reason)] += converted.refused
+        # A chunk of nothing is remembered too: its sender waits for an ack, and may repeat it.
+        body = self._receiver.take_chunk(chunk.chunk, converted.frames, now_ms())
         self._count("taken" if body else "repeated")
         ack = encode_chunk_ack(chunk.chunk) if chunk.chunk else b""
         self._put(body, partial(self._answer, writer, ack))

@@ -45,8 +45,8 @@ class Counts(Protocol):
     """What is asked of `server.store.counts.CountsStore`."""
 
     def cursor(self) -> str: ...
-    def apply(self, expected: str, following: str, deltas: Totals) -> str: ...
-    def clear(self, expected: str, following: str) -> str: ...
+    def apply(self, expected: str, following: str, deltas: Totals) -> str | None: ...
+    def clear(self, expected: str, following: str) -> str | None: ...
 
 
 class Saving(NamedTuple):
@@ -99,7 +99,7 @@ class Applier:
             self._count(durable)
         step = self._steps[0]
         found = self._counts.apply(step.expected, step.following, step.deltas)
-        if found in ("", step.following):  # or a first try got through, whose answer did not
+        if found in (None, step.following):  # or a first try got through, whose answer did not
             del self._steps[0]
         else:
             self._meet(found, durable)
@@ -185,7 +185,7 @@ class Applier:
             raise LedgerError("Redis has lost the counts, and no checkpoint is left to begin with")
         self._start_from(checkpoint)
         at = Cursor(self._wal_id, 0)
-        if self._counts.clear(found, str(at)) not in ("", str(at)):
+        if self._counts.clear(found, str(at)) not in (None, str(at)):
             self.lsn = -1  # another cursor by now: look again
             return
         self.rebuilds += 1

@@ -328,14 +328,23 @@ cdef class Counter:
         self.held_count -= len(waiting)
         return waiting
 
+    cdef int _give_up(self, id) except -1:
+        """Refuse the first that waits for this impression, if it is not there by now."""
+        cdef list waiting = self.held.get(id)
+        if waiting is None:
+            return 0
+        beacon = waiting.pop(0)
+        self.held_count -= 1
+        if not waiting:
+            del self.held[id]
+        return self._refuse(beacon, UNATTRIBUTED if beacon.kind == CONVERSION else NO_IMPRESSION)
+
     cdef int _advance(self, int64_t now_s) except -1:
         """Move the log's clock, and let go of what is over."""
         cdef bint new_minute = now_s // 60 != self.now_s // 60
         self.now_s = now_s
         while self.deadlines and self.deadlines[0][0] <= now_s:
-            for beacon in self._let_go(self.deadlines.popleft()[1]):
-                self._refuse(
-                    beacon, UNATTRIBUTED if beacon.kind == CONVERSION else NO_IMPRESSION)
+            self._give_up(self.deadlines.popleft()[1])
         if new_minute:
             self._forget(now_s)
         return 0

@@ -15,7 +15,6 @@ import ssl
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
-from pathlib import Path
 from socket import gethostname
 from typing import Final
 
@@ -157,6 +156,8 @@ class Link:
         self._tls = _tls(config)
         self._slots = metrics.slots
         self._idle_s = self._heard_s = monotonic_s()
+        self._is_up: bool | None = None
+        self._pause_s = BACK_OFF_S[0]
 
     def behind_s(self) -> float:
         """For how long something has waited here."""
@@ -165,26 +166,29 @@ class Link:
         return monotonic_s() - self._idle_s
 
     async def run(self, spooled: Callable[[], dict[str, list[str]]]) -> None:
-        pause_s, pause_s_max = BACK_OFF_S
-        is_up = None
         while True:
             try:
                 async with asyncio.timeout(CONNECT_S_MAX):
                     reader, writer = await asyncio.open_connection(*self._address, ssl=self._tls)
-                if not is_up:
-                    log.info("connected", extra={"aggregator": self._name})
-                is_up, pause_s = True, BACK_OFF_S[0]
                 await self._talk(reader, writer, spooled)
                 detail = "closed by the aggregator"
             except (OSError, TimeoutError, ProtocolError) as error:
                 detail = str(error) or type(error).__name__
-            if is_up is not False:
+            if self._is_up is not False:
                 log.warning("not connected", extra={"aggregator": self._name, "detail": detail})
-            is_up = False
+            self._is_up = False
             self._slots[FORWARDED.slot("restarted")] += 1
             self.sender.lost()
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, pause_s_max)
+            await asyncio.sleep(self._pause_s)
+            self._pause_s = min(2 * self._pause_s, BACK_OFF_S[1])
+
+    def _heard(self) -> None:
+        """An aggregator that answers is one that took our key, too."""
+        self._heard_s = monotonic_s()
+        self._pause_s = BACK_OFF_S[0]
+        if not self._is_up:
+            log.info("connected", extra={"aggregator": self._name})
+            self._is_up = True
 
     @property
     def _name(self) -> str:
@@ -196,7 +200,7 @@ class Link:
         writer: asyncio.StreamWriter,
         spooled: Callable[[], dict[str, list[str]]],
     ) -> None:
-        end = ClientEnd(self._key, gethostname(), os.urandom(NONCE_BYTES))
+        end = ClientEnd(self._key, f"forward.{gethostname()}", os.urandom(NONCE_BYTES))
         self._heard_s = monotonic_s()
         listening = asyncio.create_task(self._listen(reader, writer, end))
         try:
@@ -223,7 +227,7 @@ class Link:
     ) -> None:
         while data := await reader.read(READ_BYTES):
             for reply in end.feed(data):
-                self._heard_s = monotonic_s()
+                self._heard()
                 self.sender.told(reply)
                 self._slots[FORWARDED.slot("acked")] += isinstance(reply, Ack)
             writer.write(end.outgoing())

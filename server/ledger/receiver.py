@@ -14,6 +14,7 @@ from server.events.walking import walk
 from server.ledger.wal import Body, Opened, Received, Shipped, Watermarks, encode
 
 STREAM_KEPT_MS: Final = 8 * 86_400_000  # a spool that was away for a week may still come back
+STREAM: Final = r"[A-Za-z0-9_.]{1,64}-[0-9a-f]{16}"  # its name: a producer's, and the epoch
 CHUNKS_KEPT: Final = 16_384  # of stock shippers, which send a chunk again within minutes
 
 

@@ -20,7 +20,7 @@ import msgspec
 from server.events.frames import BODY, PREFIX, RECORD_BYTES_MAX, Frame, Frames
 from server.events.records import Routed
 from server.ledger.folder import Folder
-from server.ledger.receiver import Ack, Batch, Watermark
+from server.ledger.receiver import STREAM, Ack, Batch, Watermark
 
 BATCH_BYTES: Final = 64 << 10  # large enough to share a sync, small enough to leave within 5 ms
 WINDOW_BATCHES: Final = 16  # unacked: 1 MiB, more than a round trip and a sync need
@@ -29,7 +29,7 @@ READ_BYTES: Final = BATCH_BYTES + FRAME_BYTES_MAX  # holds a batch, wherever it 
 EPOCH_DIGITS: Final = 16
 BEYOND_ALL: Final = "~"  # sorts behind every segment's name
 
-_SEGMENT = re.compile(r"(?P<stream>[A-Za-z0-9_.]{1,64}-[0-9a-f]{16})-(?P<number>[0-9]{8})\.spool")
+_SEGMENT = re.compile(rf"(?P<stream>{STREAM})-(?P<number>[0-9]{{8}})\.spool")
 _route = msgspec.msgpack.Decoder(Routed).decode
 
 

@@ -288,6 +288,7 @@ def recover(folder: Folder, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Recov
     # The page cache may hold what a killed writer never synced: it is ours to vouch for now.
     folder.sync(_name(last))
     folder.sync_names()
+    folder.mark(_MARK_NAME, _mark(end))
     opened = decode(found[0].body)
     if not isinstance(opened, Opened):
         raise LedgerError(f"{_name(last)} does not begin as a segment")

@@ -47,8 +47,8 @@ class CountsStore:
         with translated():
             return (self._client.get(self._keys.count_cursor(self._shard)) or b"").decode()
 
-    def apply(self, expected: str, following: str, deltas: Deltas) -> str:
-        """Add all and move the cursor; give "" or, with nothing changed, the cursor found.
+    def apply(self, expected: str, following: str, deltas: Deltas) -> str | None:
+        """Add all and move the cursor; give None or, with nothing changed, the cursor found.
 
         After a StoreError nobody knows which; the cursor tells.
         """
@@ -58,15 +58,16 @@ class CountsStore:
             for pair in fields.items():
                 arguments += pair
         with translated():
-            found: bytes = self._apply(keys=self._of(deltas), args=arguments)
-            return found.decode()
+            found: bytes | None = self._apply(keys=self._of(deltas), args=arguments)
+            return None if found is None else found.decode()
 
-    def clear(self, expected: str, following: str) -> str:
-        """Forget all counts and set the cursor; give "" or the cursor found."""
+    def clear(self, expected: str, following: str) -> str | None:
+        """Forget all counts and set the cursor; give None or the cursor found."""
         with translated():
             hours = [int(hour) for hour in self._client.smembers(self._hours)]
-            found: bytes = self._clear(keys=self._of(hours), args=[expected, following, *hours])
-            return found.decode()
+            arguments: list[Any] = [expected, following, *hours]
+            found: bytes | None = self._clear(keys=self._of(hours), args=arguments)
+            return None if found is None else found.decode()
 
     # -- reading
 

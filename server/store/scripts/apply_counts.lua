@@ -3,7 +3,8 @@
 -- KEYS: cursor, hours, then the hash of each hour
 -- ARGV: the cursor expected, the cursor after it, how many seconds an hour is kept (0: for ever),
 --       then for each hour: its number, how many pairs follow, the pairs of field and delta
--- Returns an empty string, or the cursor found with nothing changed if it is another one.
+-- Returns nil, or the cursor found with nothing changed if it is another one: an empty string where
+-- there is none, as after a flush.
 local cursor, hours = KEYS[1], KEYS[2]
 local found = redis.call('GET', cursor) or ''
 if found ~= ARGV[1] then
@@ -22,4 +23,4 @@ for i = 3, #KEYS do
   at = last + 1
 end
 redis.call('SET', cursor, ARGV[2])
-return ''
+return false

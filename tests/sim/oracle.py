@@ -1,0 +1,171 @@
+"""What a log's records count, written to be read: the specification of `server.ledger.counter`.
+
+It keeps everything for ever and looks at every beacon it has kept; it shares no code with the
+counter but the names of measures.
+"""
+
+from collections import Counter as Sums
+from collections.abc import Iterable
+
+import msgspec
+
+from server.events.frames import Frames
+from server.events.records import Beacon, Decision, Kind, Outcome
+
+HOUR_S = 3600
+WINDOW_S = {1: 120, 2: 86_400, 3: 86_400, 4: 31 * 86_400}
+KEPT_S = 86_400 + 7_200
+HELD_S = 300
+NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome}
+
+Field = tuple[int, int, int, int, str]
+"""Hour, line item, creative, site, measure."""
+
+
+class Oracle:
+    def __init__(self) -> None:
+        self.sums: Sums[Field] = Sums()
+        self.now_s = 0
+        self.seen: set[bytes] = set()
+        self.clicked: dict[bytes, int] = {}  # billed, when
+        self.taken: set[tuple[object, ...]] = set()
+        self.clicks: list[Beacon] = []  # all that were valid in themselves
+        self.held: list[tuple[int, Beacon]] = []
+
+    def take(self, written_ms: int, frames: bytes) -> None:
+        self.now_s = max(self.now_s, written_ms // 1000)
+        for _, beacon in [entry for entry in self.held if entry[0] <= self.now_s]:
+            self.refuse(beacon, "unattributed" if beacon.kind == 4 else "no_impression")
+        self.held = [entry for entry in self.held if entry[0] > self.now_s]
+        for frame in Frames(frames):
+            self.frame(frame.kind, frame.record)
+
+    def frame(self, kind: int, record: bytes) -> None:
+        try:
+            if kind == 1:
+                self.beacon(msgspec.msgpack.decode(record, type=Beacon))
+                return
+            if kind == 2:
+                self.decision(msgspec.msgpack.decode(record, type=Decision))
+                return
+        except msgspec.MsgspecError:
+            pass
+        self.sums[self.now_s // HOUR_S, 0, 0, 0, "unreadable"] += 1
+
+    def decision(self, decision: Decision) -> None:
+        hour = decision.issued_s // HOUR_S
+        if self.is_late(decision.issued_s) or decision.issued_s > self.now_s + HELD_S:
+            self.sums[self.now_s // HOUR_S, 0, 0, 0, "unreadable"] += 1
+            return
+        site = decision.answers[0].site_id
+        self.sums[hour, 0, 0, site, "decision_logs"] += 1
+        self.sums[hour, 0, 0, site, "requests"] += decision.weight
+        for answer in decision.answers:
+            name = "decisions" if answer.line_item_id else "no_fill"
+            place = (answer.line_item_id, answer.creative_id, answer.site_id)
+            self.sums[(hour, *place, name)] += decision.weight
+
+    def is_late(self, issued_s: int) -> bool:
+        """Whether the ids of that hour are forgotten."""
+        return (issued_s // HOUR_S + 1) * HOUR_S + KEPT_S < self.now_s
+
+    def add(self, beacon: Beacon, measure: str, amount: int = 1) -> None:
+        place = (beacon.line_item_id, beacon.creative_id, beacon.site_id)
+        self.sums[(beacon.issued_s // HOUR_S, *place, measure)] += amount
+
+    def refuse(self, beacon: Beacon, reason: str) -> None:
+        self.add(beacon, f"invalid.{Kind(beacon.kind).name.lower()}.{reason}")
+
+    def beacon(self, beacon: Beacon) -> None:
+        reason = self.why_not(beacon)
+        if reason == "hold":
+            self.held.append((self.now_s + HELD_S, beacon))
+        elif reason:
+            self.refuse(beacon, reason)
+        else:
+            self.bill(beacon)
+
+    def why_not(self, beacon: Beacon) -> str:
+        if beacon.outcome:
+            return NAMES.get(beacon.outcome, "other")
+        age_s = beacon.received_s - beacon.issued_s
+        if age_s < -60 or beacon.received_s > self.now_s + HELD_S:
+            return "future"
+        if age_s > WINDOW_S[beacon.kind]:
+            return "expired"
+        late = self.is_late(beacon.issued_s)
+        if late and beacon.kind != 4:
+            return "late"
+        known = beacon.id in self.seen and not late
+        if beacon.kind == 1:
+            return "duplicate" if known else ""
+        clicked = beacon.id in self.clicked
+        if beacon.kind == 2 and ("click", beacon.id) in self.taken:
+            return "duplicate"
+        if not known and not (beacon.kind == 4 and clicked):
+            if not late and self.now_s - beacon.issued_s <= WINDOW_S[1] + HELD_S:
+                return "hold"
+            return "unattributed" if beacon.kind == 4 else "no_impression"
+        return getattr(self, f"_{Kind(beacon.kind).name.lower()}")(beacon, known)
+
+    def _click(self, beacon: Beacon, known: bool) -> str:
+        self.taken.add(("click", beacon.id))
+        alike = [
+            other
+            for other in self.clicks
+            if (other.network, other.user_agent, other.creative_id)
+            == (beacon.network, beacon.user_agent, beacon.creative_id)
+        ]
+        self.clicks.append(beacon)
+        # The one before is the one that came before, whenever it happened.
+        return (
+            "double_click" if alike and abs(beacon.received_s - alike[-1].received_s) <= 1 else ""
+        )
+
+    def _event(self, beacon: Beacon, known: bool) -> str:
+        return "duplicate" if ("event", beacon.id, beacon.event) in self.taken else ""
+
+    def _conversion(self, beacon: Beacon, known: bool) -> str:
+        after_click_s = beacon.received_s - self.clicked.get(beacon.id, -(10**9))
+        after_view_s = beacon.received_s - beacon.issued_s if known else 10**9
+        if after_click_s > beacon.click_lookback_s and after_view_s > beacon.view_lookback_s:
+            return "unattributed"
+        again = ("conversion", beacon.id, beacon.event, beacon.order) in self.taken
+        return "duplicate" if again else ""
+
+    def bill(self, beacon: Beacon) -> None:
+        rate = beacon.flags >> 1 & 3
+        if beacon.kind == 1:
+            self.seen.add(beacon.id)
+            self.add(beacon, "impressions")
+            self.add(beacon, "revenue_nanos", beacon.price_micros if rate == 0 else 0)
+            waiting = [entry for entry in self.held if entry[1].id == beacon.id]
+            self.held = [entry for entry in self.held if entry[1].id != beacon.id]
+            for _, held in waiting:
+                self.beacon(held)
+        elif beacon.kind == 2:
+            self.clicked[beacon.id] = beacon.received_s
+            self.add(beacon, "clicks")
+            self.add(beacon, "revenue_nanos", beacon.price_micros * 1000 if rate == 1 else 0)
+        elif beacon.kind == 3:
+            self.taken.add(("event", beacon.id, beacon.event))
+            self.add(beacon, "viewable" if beacon.event == 40 else "events")
+        else:
+            self.taken.add(("conversion", beacon.id, beacon.event, beacon.order))
+            self.add(beacon, "conversions")
+            self.add(beacon, "conversion_value_micros", beacon.value_micros)
+            self.add(beacon, "revenue_nanos", beacon.price_micros * 1000 if rate == 2 else 0)
+
+
+def counted(records: Iterable[tuple[int, bytes]]) -> dict[int, dict[bytes, int]]:
+    """Count (written_ms, frames) in the log's order, as Redis should have it."""
+    oracle = Oracle()
+    for written_ms, frames in records:
+        oracle.take(written_ms, frames)
+    hours: dict[int, dict[bytes, int]] = {}
+    for (hour, line, creative, site, measure), amount in oracle.sums.items():
+        if amount:
+            hours.setdefault(hour, {})[
+                b"%d.%d.%d.%b" % (line, creative, site, measure.encode())
+            ] = amount
+    return hours

@@ -1,0 +1,441 @@
+"""Producers, forwarders, aggregators and Redis, put together from one seed and driven at random."""
+
+from collections import deque
+from functools import partial
+from itertools import count
+from random import Random
+from typing import Any
+
+import msgspec
+
+from server.errors import LedgerError, StoreError
+from server.events.frames import Frame, Frames, pack
+from server.events.records import RECORD_BEACON, RECORD_DECISION, Answered, Beacon, Decision
+from server.ledger import checkpoints, wal
+from server.ledger.applier import Applier
+from server.ledger.intake import Intake
+from server.ledger.receiver import Ack, Batch, Receiver
+from server.ledger.sender import Query, Sender, Shards, done_segments, segments_of
+from tests.sim.disk import SimFolder
+from tests.sim.oracle import counted
+from tests.sim.redis_twin import RedisTwin
+
+START_S = 1_793_500_000
+SEGMENT_BYTES = 2_000  # of a spool
+WAL_SEGMENT_BYTES = 6_000
+encode = msgspec.msgpack.Encoder().encode
+
+
+class Node:
+    """A machine with a server's spool and a forwarder."""
+
+    def __init__(self, name: str, random: Random, shards: Shards, count: int) -> None:
+        self.name = name
+        self.random = random
+        self.disk = SimFolder(random)
+        self.shards = shards
+        self.shard_count = count
+        self.epoch = START_S
+        self.written: dict[str, dict[int, bytes]] = {}  # by stream: what was promised to be kept
+        self.start_server()
+        self.start_forwarder()
+
+    def start_server(self) -> None:
+        self.epoch += 1
+        self.sequence = self.segment = 0
+        self.stream = f"{self.name}-{self.epoch:016x}"
+        self.file = ""
+
+    def start_forwarder(self) -> None:
+        self.senders = [
+            Sender(self.disk, partial(self._belongs, shard)) for shard in range(self.shard_count)
+        ]
+
+    def _belongs(self, shard: int, record: bytes) -> bool:
+        return self.shards.of(record) == shard
+
+    def write(self, kind: int, record: bytes) -> None:
+        frame = pack(Frame(self.epoch, self.sequence + 1, kind, record))
+        if not self.file or self.disk.size(self.file) + len(frame) > SEGMENT_BYTES:
+            self.segment += 1
+            self.file = f"{self.stream}-{self.segment:08d}.spool"
+        self.disk.append(self.file, frame)
+        self.sequence += 1
+        self.written.setdefault(self.stream, {})[self.sequence] = record
+
+    def kill_server(self) -> None:
+        """Leave the frame in hand torn, as a kill may."""
+        if self.file and self.random.random() < 0.5:
+            frame = pack(Frame(self.epoch, self.sequence + 1, RECORD_BEACON, b"never finished"))
+            self.disk.append(self.file, frame[: self.random.randrange(1, len(frame))])
+        self.start_server()
+
+    def spooled(self) -> dict[str, list[str]]:
+        return segments_of(self.disk.names())
+
+    def sweep(self) -> None:
+        for name in [*done_segments(self.spooled(), self.senders)]:
+            self.disk.remove(name)
+
+
+class Shard:
+    """An aggregator: its disks, its two processes when they run, its part of Redis."""
+
+    def __init__(self, number: int, random: Random) -> None:
+        self.number = number
+        self.random = random
+        self.log, self.state = SimFolder(random), SimFolder(random)
+        self.redis = RedisTwin(random)
+        self.wal_id = f"log{number}"
+        self.intake: Intake | None = None
+        self.applier: Applier | None = None
+        self.saving: Any = None
+
+    def start(self, now_ms: int) -> None:
+        recovered = wal.recover(self.log, WAL_SEGMENT_BYTES)
+        self.receiver = Receiver(recovered.opened)
+        for record in recovered.records:
+            self.receiver.restore(wal.decode(record.body))
+        self.intake = Intake(recovered.wal, self.receiver, self.wal_id, now_ms)
+
+    def kill(self, power: bool = False) -> None:
+        """The counter ends with the process that started it."""
+        self.intake = None
+        self.kill_counter()
+        if power:
+            self.log.lose_power()
+            self.state.lose_power()
+
+    def kill_counter(self) -> None:
+        self.applier = self.saving = None
+
+    def count(self) -> None:
+        """Do one step of `adcore count`."""
+        if self.intake is None:
+            return
+        if self.applier is None:
+            self.applier = Applier(self.log, self.state, self.redis, wal.log_id(self.log))
+        try:
+            self.applier.advance(wal.durable_mark(self.log))
+        except StoreError:
+            pass
+
+    def save(self) -> None:
+        """Begin a checkpoint, or write and end one that was begun."""
+        applier = self.applier
+        if applier is None:
+            return
+        if self.saving is not None:
+            self._end_saving(applier)
+        elif applier.is_settled:
+            saving = applier.begin_saving()
+            try:
+                # The child was forked: what it writes is the state of now, whenever it is done.
+                checkpoint = checkpoints.write(self.state, self.wal_id, *saving)
+            except OSError:
+                checkpoint = None
+            self.saving = (saving, checkpoint)
+
+    def _end_saving(self, applier: Applier) -> None:
+        saving, checkpoint = self.saving
+        applier.end_saving(saving, checkpoint)
+        self.saving = None
+
+
+class World:
+    """`run` takes steps with faults, then heals everything and lets it settle."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random = Random(seed)
+        self.now_ms = START_S * 1000
+        self.shard_count = random.randint(1, 3)
+        epochs = [(0, random.randint(1, self.shard_count)), (START_S + 40, self.shard_count)]
+        self.shards = [Shard(number, random) for number in range(self.shard_count)]
+        self.routing = Shards(epochs)
+        self.nodes = [self._node(n) for n in range(random.randint(1, 3))]
+        self.names = count(len(self.nodes))
+        self.network: deque[tuple[Node, int, int, Any]] = deque()
+        self.connections: dict[tuple[str, int], int] = {}
+        self.served: list[Beacon] = []
+        self.lost_nodes: list[Node] = []
+        self.acked: list[tuple[str, int, int]] = []  # stream, shard, up to where
+        self.trace: deque[str] = deque(maxlen=40)
+        self.detected = 0
+        self.flipped = False
+
+    def _node(self, number: int) -> Node:
+        return Node(f"n{number}", self.random, self.routing, self.shard_count)
+
+    # -- traffic
+
+    def produce(self) -> None:
+        random = self.random
+        node = random.choice(self.nodes)
+        now_s = self.now_ms // 1000
+        if random.random() < 0.1:
+            answers = [Answered(1, line, 10 * line) for line in random.sample(range(3), 2)]
+            decision = Decision(0, 0, now_s, now_s, random.randbytes(16), 10, 1, answers)
+            node.write(RECORD_DECISION, encode(decision))
+            return
+        if random.random() < 0.02:
+            node.write(RECORD_BEACON, b"\xc1nonsense")
+            return
+        if not self.served or random.random() < 0.4:
+            line = random.randint(1, 3)
+            self.served.append(
+                Beacon(
+                    1, 0, now_s, now_s - random.choice((0, 1, 30)), random.randbytes(16), line,
+                    10 * line, random.randint(0, 1), bytes(8), 0, random.choice((0, 7, 2_500_000)),
+                    0, random.randrange(4) << 1, random.choice(("10.1.2.0", "")), "browser",
+                )
+            )  # fmt: skip
+        served = random.choice(self.served[-6:] if random.random() < 0.8 else self.served)
+        beacon = msgspec.structs.replace(
+            served,
+            kind=random.choice((1, 1, 1, 2, 2, 3, 4)),
+            outcome=random.choices((0, 1, 4, 9, 15), (40, 1, 1, 1, 1))[0],
+            received_s=now_s + random.choice((0, 0, 0, -1, 2, 500)),
+            event=random.choice((40, 40, 7)),
+            order=random.choice((b"", b"a")),
+            value_micros=5,
+            click_lookback_s=random.choice((60, 86_400)),
+            view_lookback_s=random.choice((0, 3_600)),
+        )
+        node.write(RECORD_BEACON, encode(beacon))
+
+    # -- the network
+
+    def forward(self) -> None:
+        node = self.random.choice(self.nodes)
+        number = self.random.randrange(self.shard_count)
+        connection = self.connections.setdefault((node.name, number), 0)
+        for message in node.senders[number].poll(node.spooled()):
+            self.network.append((node, number, connection, message))
+        if self.random.random() < 0.3:
+            node.sweep()
+
+    def cut(self, node: Node, number: int) -> None:
+        """What is on its way is gone with the connection; each side begins anew."""
+        self.connections[node.name, number] = self.connections.get((node.name, number), 0) + 1
+        node.senders[number].lost()
+
+    def deliver(self) -> None:
+        if not self.network:
+            return
+        # Mostly in order, as TCP has it; what a later transport may do is done here now and then.
+        place = 0 if self.random.random() < 0.95 else self.random.randrange(len(self.network))
+        item = self.network[place]
+        if self.random.random() > 0.03:
+            del self.network[place]
+        node, number, connection, message = item
+        if self.connections[node.name, number] != connection or node not in self.nodes:
+            return
+        shard = self.shards[number]
+        if not isinstance(message, Query | Batch):
+            if isinstance(message, Ack):
+                self.acked.append((message.stream, number, message.last))
+            node.senders[number].told(message)
+        elif shard.intake is None:
+            self.cut(node, number)
+        else:
+            self._take(shard, node, connection, message)
+
+    def _take(self, shard: Shard, node: Node, connection: int, message: Any) -> None:
+        assert shard.intake is not None
+        if isinstance(message, Query):
+            reply, body = shard.receiver.watermark(message.stream), None
+        else:
+            reply, body = shard.receiver.take(message, self.now_ms)  # type: ignore[assignment]
+        answer = (node, shard.number, connection, reply)
+        shard.intake.put(body, partial(self.network.append, answer))
+
+    def commit(self, shard: Shard) -> None:
+        if shard.intake is None:
+            return
+        if self.random.random() < 0.1:
+            shard.intake.put(wal.encode(wal.Ticked(self.now_ms)), lambda: None)
+        group = shard.intake.swap(self.now_ms)
+        try:
+            shard.intake.write(group)
+        except OSError:
+            shard.kill()
+            return
+        for answer in group.answers:
+            answer()
+
+    # -- one step
+
+    def step(self) -> None:
+        random = self.random
+        shard = random.choice(self.shards)
+        self.now_ms += random.choice((0, 1, 5, 20, 100, 1_000))
+        (what,) = random.choices(
+            (
+                self.produce, self.forward, self.deliver, partial(self.commit, shard),
+                shard.count, shard.save, partial(self.fault, shard),
+            ),
+            (30, 20, 30, 20, 15, 2, 2),
+        )  # fmt: skip
+        try:
+            what()
+        except LedgerError as error:
+            self.heard(shard, error)
+
+    def heard(self, shard: Shard, error: LedgerError) -> None:
+        """A part of the ledger refuses to go on: right if the disk was changed, and wrong if not."""
+        if not self.flipped:
+            raise error
+        self.detected += 1
+        self.unflip()
+        shard.kill()
+
+    def fault(self, shard: Shard) -> None:
+        random = self.random
+        node = random.choice(self.nodes)
+        faults = {
+            "kill a server": node.kill_server,
+            "kill a forwarder": partial(self._kill_forwarder, node),
+            "lose a node": partial(self._lose, node),
+            "cut": partial(self.cut, node, shard.number),
+            "kill an intake": shard.kill,
+            "an aggregator loses power": partial(shard.kill, power=True),
+            "kill a counter": shard.kill_counter,
+            "start an aggregator": partial(self._start, shard),
+            "Redis goes back": shard.redis.go_back,
+            "Redis is wiped": shard.redis.flush,
+            "Redis comes and goes": partial(self._toggle, shard),
+            "time passes": self._pass_time,
+            "bad disk": partial(self._spoil, shard),
+            "a bit flips in the log": partial(self._flip, shard),
+        }
+        name = random.choice([*faults])
+        self.trace.append(f"{self.now_ms} {name} (shard {shard.number}, node {node.name})")
+        faults[name]()
+
+    def _kill_forwarder(self, node: Node) -> None:
+        for number in range(self.shard_count):
+            self.cut(node, number)
+        node.start_forwarder()
+
+    def _lose(self, node: Node) -> None:
+        self.nodes.remove(node)
+        self.lost_nodes.append(node)
+        self.nodes.append(self._node(next(self.names)))
+
+    def _start(self, shard: Shard) -> None:
+        if shard.intake is None:
+            try:
+                shard.start(self.now_ms)
+            except OSError:
+                shard.kill()
+
+    def _toggle(self, shard: Shard) -> None:
+        shard.redis.is_up = not shard.redis.is_up
+        shard.redis.timeout_share = self.random.choice((0, 0.2))
+
+    def _pass_time(self) -> None:
+        self.now_ms += self.random.choice((60_000, 400_000, 4_000_000, 100_000_000))
+
+    def _spoil(self, shard: Shard) -> None:
+        share = self.random.choice((0.0, 0.0, 0.05))
+        shard.log.fault_share = shard.state.fault_share = share
+
+    def _flip(self, shard: Shard) -> None:
+        """Change a byte that was certain once; the whole is kept to be put back when noticed."""
+        names = [name for name in shard.log.files if name.endswith(".wal")]
+        if self.flipped or not names or shard.log.fault_share:
+            return
+        name = self.random.choice(names)
+        certain = min(
+            shard.log.synced.get(name, 0), wal.durable_mark(shard.log) - int(name[:16], 16)
+        )
+        if certain <= 0:
+            return
+        offset = self.random.randrange(certain)
+        whole = shard.log.files[name][offset]
+        shard.log.flip(name, offset)
+        self.flipped = True
+        # Power may have been lost meanwhile, but never what was certain.
+        self.unflip = partial(self._unflip, shard, name, offset, whole)
+        shard.kill()
+
+    def _unflip(self, shard: Shard, name: str, offset: int, whole: int) -> None:
+        shard.log.files[name][offset] = whole
+        self.flipped = False
+
+    # -- a run
+
+    def run(self, steps: int) -> None:
+        for shard in self.shards:
+            shard.start(self.now_ms)
+        for _ in range(steps):
+            self.step()
+        self.settle()
+        self.check()
+
+    def settle(self) -> None:
+        """End all faults, and let everything arrive and be counted."""
+        if self.flipped:
+            self.unflip()
+        for shard in self.shards:
+            shard.log.fault_share = shard.state.fault_share = 0.0
+            shard.redis.is_up, shard.redis.timeout_share = True, 0.0
+        for round_ in range(400):
+            for shard in self.shards:
+                self._start(shard)
+                self.commit(shard)
+                shard.count()
+            for node in self.nodes:
+                for number in range(self.shard_count):
+                    if round_ % 50 == 10:
+                        self.cut(node, number)  # what was dropped is missed by a real link's timer
+                    connection = self.connections.setdefault((node.name, number), 0)
+                    for message in node.senders[number].poll(node.spooled()):
+                        self.network.append((node, number, connection, message))
+                node.sweep()
+            while self.network:
+                self.deliver()
+            if round_ > 60 and self._is_quiet():
+                return
+        raise AssertionError("it does not settle")
+
+    def _is_quiet(self) -> bool:
+        return all(sender.is_idle for node in self.nodes for sender in node.senders) and all(
+            shard.applier is not None
+            and shard.applier.is_settled
+            and shard.applier.lsn == wal.durable_mark(shard.log)
+            for shard in self.shards
+        )
+
+    # -- what must hold
+
+    def check(self) -> None:
+        found: dict[tuple[str, int], int] = {}
+        for shard in self.shards:
+            records = [
+                wal.decode(r.body) for r in wal.read(shard.log, 0, wal.durable_mark(shard.log))
+            ]
+            shipped = [body for body in records if isinstance(body, wal.Shipped)]
+            for body in shipped:
+                for frame in Frames(body.frames):
+                    key = (body.stream, frame.sequence)
+                    assert key not in found, f"{key} is twice in the logs"
+                    found[key] = shard.number
+            times = [
+                (body.written_ms, body.frames if isinstance(body, wal.Shipped) else b"")
+                for body in records
+            ]
+            assert shard.redis.hours == counted(times), f"shard {shard.number} counts wrongly"
+        self._check_nothing_lost(found)
+
+    def _check_nothing_lost(self, found: dict[tuple[str, int], int]) -> None:
+        for node in self.nodes:
+            for stream, frames in node.written.items():
+                for sequence, record in frames.items():
+                    shard = self.routing.of(record)
+                    assert found.get((stream, sequence)) == shard, f"{stream}:{sequence} is lost"
+        written = {s: f for node in self.lost_nodes for s, f in node.written.items()}
+        for stream, number, last in self.acked:
+            for sequence, record in written.get(stream, {}).items():
+                if sequence <= last and self.routing.of(record) == number:
+                    assert found.get((stream, sequence)) == number, f"{stream}:{sequence} was acked"
