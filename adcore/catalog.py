@@ -43,6 +43,11 @@ Moment: TypeAlias = Annotated[datetime, Meta(tz=True)]
 HttpUrl: TypeAlias = Annotated[str, Meta(max_length=2048, pattern=_HTTP_URL)]
 Status: TypeAlias = Literal["active", "paused"]
 
+CLICK_LOOKBACK_S_MAX = 30 * 86_400
+VIEW_LOOKBACK_S_MAX = 86_400
+"""What the trade reckons with where nothing else is agreed, and as far back as the ledger keeps
+clicks and views: a conversion beyond could be nobody's."""
+
 
 @dataclass_transform(frozen_default=True)  # for type checkers, which do not inherit `frozen`
 class Record(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
@@ -236,6 +241,9 @@ class LineItem(Record, kw_only=True):
     frequency_caps: Annotated[tuple[FrequencyCap, ...], Meta(max_length=8)] = ()
     # What to do when a user's counts can't be read in time.
     on_unknown: Literal["allow", "deny"] = "allow"
+    # How long after a click, or after a view, a conversion is the ad's; 0: never.
+    click_lookback_s: Annotated[int, Meta(ge=0, le=CLICK_LOOKBACK_S_MAX)] = CLICK_LOOKBACK_S_MAX
+    view_lookback_s: Annotated[int, Meta(ge=0, le=VIEW_LOOKBACK_S_MAX)] = VIEW_LOOKBACK_S_MAX
     labels: Annotated[tuple[Label, ...], Meta(max_length=LABELS_MAX)] = ()
     targeting: Expression | None = None
     ads: Annotated[tuple[Ad, ...], Meta(min_length=1, max_length=ADS_MAX)]
@@ -277,6 +285,10 @@ class Native(Record, kw_only=True, tag="native", tag_field="type"):
 
 
 Content: TypeAlias = Image | Html | Native
+
+CLICK_MACRO = "CLICK_ID"
+"""`${CLICK_ID}` in the query of a click URL becomes the click's token: the advertiser's word for
+this click when it reports a conversion."""
 
 
 class Creative(Record):

@@ -56,7 +56,15 @@ def holder(folder: Path) -> Holder:
 def core(folder: Path, holder: Holder) -> Core:
     metrics = Metrics(folder, "worker-0")
     spool = Spool(folder / "spool", "worker0", now_s=NOW_S, bytes_max=1 << 30)
-    tracker = Tracker(make_keyring(), spool, holder.click_url, metrics.tracked, Robots(), Ranges())
+    tracker = Tracker(
+        make_keyring(),
+        spool,
+        holder.click_url,
+        holder.lookbacks,
+        metrics.tracked,
+        Robots(),
+        Ranges(),
+    )
     return Core(CONFIG, holder, make_keyring(), tracker, Tally(metrics), {})
 
 

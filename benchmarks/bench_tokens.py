@@ -13,6 +13,7 @@ from zlib import crc32
 
 import pytest
 
+from server.delivery.conversions import Lookbacks
 from server.delivery.datacentres import Ranges
 from server.delivery.devices import DeviceReader
 from server.delivery.http import Ask, GivenHeaders
@@ -71,7 +72,15 @@ def test_bench_beacon(benchmark, tmp_path, kind, token):
         outcomes[outcome] += 1
 
     spool = Spool(tmp_path / "spool", "w1", now_s=NOW_S, bytes_max=1 << 30)
-    tracker = Tracker(KEYRING, spool, {SERVED.creative_id: URL}.get, count, Robots(), Ranges())
+    tracker = Tracker(
+        KEYRING,
+        spool,
+        {SERVED.creative_id: URL}.get,
+        lambda _: Lookbacks(),
+        count,
+        Robots(),
+        Ranges(),
+    )
     answer = tracker.impression if kind is Kind.IMPRESSION else tracker.click
     ask = Ask("GET", "/", f"e={token}", GivenHeaders([("user-agent", CHROME)]), "198.51.100.7")
     benchmark(answer, ask, "198.51.100.7", NOW_S)

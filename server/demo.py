@@ -143,6 +143,7 @@ def _settings(
         "ADCORE_REDIS_URL": redis_url,
         "ADCORE_COUNTRY_HEADER": "x-country",
         "ADCORE_PREVIEW": "true",
+        "ADCORE_DECISION_LOG_ONE_IN": "1",
         "ADCORE_TOKEN_KEY": token_key,
     }
 

@@ -7,6 +7,7 @@ AdcoreError
 ├── StoreError       Redis is away or answers nonsense
 ├── TokenError       a tracking token is not ours, or not of this kind
 ├── SpoolError       the spool can't take a frame
+│   └── SpoolFullError   it has no room for a frame of this worth
 ├── ProtocolError    a peer of the ledger says what can't be understood or believed
 └── LedgerError      the write-ahead log or the counts are not what they must be
 """
@@ -41,6 +42,10 @@ class TokenError(AdcoreError):
 
 
 class SpoolError(AdcoreError):
+    pass
+
+
+class SpoolFullError(SpoolError):
     pass
 
 

@@ -93,6 +93,7 @@ ROUTES: Final = {
     "/i.gif": "impression",
     "/r": "click",
     "/e.gif": "event",
+    "/c.gif": "conversion",
     "/ping": "ping",
 }
 STATUSES: Final = (200, 204, 302, 400, 401, 404, 405, 408, 413, 414, 415, 429, 431, 503)
@@ -140,10 +141,13 @@ SHADOW_CHECKS = TABLE.counter(
     "Decisions in which the index was held against a scan of some of its rows.",
     result=("agrees", "differs"),
 )
+DECISION_LOGS = TABLE.counter(
+    "adcore_decision_logs", "Logs of sampled decisions.", result=("written", "shed", "failed")
+)
 BEACONS = TABLE.counter(
     "adcore_beacons",
-    "Impressions, clicks and events by what became of them; only accepted ones are billed.",
-    kind=("impression", "click", "event"),
+    "Beacons by what became of them; only accepted ones are billed.",
+    kind=("impression", "click", "event", "conversion"),
     outcome=(
         "accepted", "preview", "head", "prefetch", "expired", "future", "no_user_agent",
         "robot", "headless", "datacentre", "bad_query", "bad_token", "unknown_creative",

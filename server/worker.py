@@ -46,6 +46,7 @@ def build(config: Config, run_dir: str, name: str, demo: bool) -> Any:
         keyring,
         spool,
         holder.click_url,
+        holder.lookbacks,
         lambda kind, outcome: metrics.tracked(kind.name.lower(), outcome.name.lower()),
         Robots(),
         read_ranges(config.datacentre_ranges),

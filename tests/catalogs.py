@@ -38,6 +38,8 @@ _MINIMAL: dict[str, Any] = {
             "name": "Front page takeover",
             "priority": 4,
             "rate": {"type": "cpm", "price_micros": 8_000_000},
+            "click_lookback_s": 7 * 86_400,
+            "view_lookback_s": 0,
             "flight": {"start": "2020-01-01T00:00:00Z", "end": "2040-01-01T00:00:00Z"},
             "ads": [{"creative_id": 50}, {"creative_id": 51, "weight": 50}],
         },

@@ -175,6 +175,7 @@ METHODS = [
             ("PUT", "/i.gif"),
             ("DELETE", "/r"),
             ("OPTIONS", "/e.gif"),
+            ("PUT", "/c.gif"),
             ("POST", "/ping"),
             ("TRACE", "/ping"),
         )
@@ -328,6 +329,7 @@ TOKENS = [
             "/i.gif",
             "/r",
             "/e.gif",
+            "/c.gif?value=1",
             "/i.gif?",
             "/i.gif?e=",
             "/r?e=%zz",

@@ -2,9 +2,12 @@
 
 import random
 
+import msgspec
 import pytest
 
+from adcore.catalog import Catalog
 from server.delivery.bundle import Bundle, make_current
+from server.delivery.conversions import Lookbacks
 from server.delivery.render import Renderer
 from server.delivery.snapshot import Holder
 from server.errors import SnapshotError
@@ -32,6 +35,25 @@ def test_what_was_written_is_read(written):
     ]
     assert [bundle.click_url(creative_id) for creative_id in (0, 49, 53, 2**63)] == [None] * 4
     assert (bundle.index.line_count, bundle.index.ad_count) == (2, 3)
+
+
+def test_a_line_item_s_lookbacks_are_its_own_or_the_usual_ones(tmp_path):
+    records = catalogs.minimal_records()
+    given = {40: Lookbacks(0, 86_400), 41: Lookbacks(30 * 86_400, 0), 7: Lookbacks(3600, 60)}
+    records["line_items"].append({**records["line_items"][1], "id": 2**63 - 1})
+    records["line_items"].append({**records["line_items"][1], "id": 7})
+    for record in records["line_items"]:
+        if record["id"] in given:
+            own = given[record["id"]]
+            record |= {"click_lookback_s": own.click_s, "view_lookback_s": own.view_s}
+    write_bundle(tmp_path / "snapshot-1.bin", msgspec.convert(records, Catalog))
+    make_current(tmp_path, "snapshot-1.bin")
+    holder = Holder(tmp_path)
+    assert holder.lookbacks(40) == Lookbacks() == (30 * 86_400, 86_400)
+    assert holder.poll(NOW_S)
+    assert {id_: holder.lookbacks(id_) for id_ in given} == given
+    for other in (2**63 - 1, 0, 8, 39, 42, 2**63):
+        assert holder.lookbacks(other) == Lookbacks()
 
 
 def test_no_temporary_file_is_left(written):

@@ -2,6 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 import adzerk_decision_sdk
 import msgspec
@@ -14,13 +15,15 @@ from adcore.catalog import Catalog
 from server.clock import now_s
 from server.delivery.core import draw_of
 from server.delivery.spool import read_frames
-from server.events.records import Beacon
+from server.events.records import RECORD_BEACON, RECORD_DECISION, Answered, Beacon, Decision, Kind
 from server.store import connect
 from server.store.catalogs import CatalogStore
 from server.store.keyspace import Keyspace
 from tests import catalogs
 from tests.redis_server import RedisServer
 from tests.serving import ServerProcess, start_server, wait_until
+
+T = TypeVar("T")
 
 pytestmark = pytest.mark.process
 
@@ -53,7 +56,8 @@ def shared_redis():
 
 @pytest.fixture(scope="module", params=["direct", "rsgi", "asgi"])
 def server(request, shared_redis):
-    with start_server(shared_redis.url, door=request.param, preview=True) as running:
+    settings = {"door": request.param, "preview": True, "decision_log_one_in": 1}
+    with start_server(shared_redis.url, **settings) as running:
         yield running
 
 
@@ -67,12 +71,17 @@ def path_of(url: str) -> str:
     return "/" + url.split("/", 3)[3]
 
 
-def beacons(server: ServerProcess) -> list[Beacon]:
+def records(server: ServerProcess, kind: int, type_: type[T]) -> list[T]:
     return [
-        msgspec.msgpack.decode(frame.record, type=Beacon)
+        msgspec.msgpack.decode(frame.record, type=type_)
         for path in sorted(server.spool_dir.glob("*.spool"))
         for frame in read_frames(path)
+        if frame.kind == kind
     ]
+
+
+def beacons(server: ServerProcess) -> list[Beacon]:
+    return records(server, RECORD_BEACON, Beacon)
 
 
 def metric(server: ServerProcess, line: str) -> float:
@@ -101,6 +110,34 @@ def test_an_ad_is_decided_shown_and_clicked(server):
     assert [(frame.kind, frame.outcome) for frame in frames] == [(1, 0), (2, 0), (3, 0), (3, 6)]
     assert {frame.id.hex() for frame in frames} == {answer["decisionId"] + "0000"}
     assert {frame.price_micros for frame in frames} == {8_000_000}
+
+    logs = records(server, RECORD_DECISION, Decision)
+    (log,) = (log for log in logs if log.id.hex() == answer["decisionId"])
+    assert (log.weight, log.generation) == (1, answer["generation"])
+    assert log.answers == [Answered(10, 40, ad["creativeId"]), Answered(10, 0, 0)]
+
+
+def test_a_conversion_is_reported_by_pixel_and_by_postback(server):
+    ad = ask(server)["decisions"]["top"]
+    click_id = ad["clickUrl"].partition("?e=")[2]
+    before = len(beacons(server))
+    pixel = server.get(f"/c.gif?e={click_id}&value=12.5&order=A%2F1")
+    assert (pixel.status, pixel.headers["content-type"], len(pixel.body)) == (200, "image/gif", 43)
+    # The body of a postback is nobody's to read, and is not taken for the next request.
+    connection = server.connect()
+    for _ in range(3):
+        connection.request("POST", f"/c.gif?e={click_id}&event=2", b"GET / HTTP/1.1\r\n\r\n" * 9)
+        response = connection.getresponse()
+        assert (response.status, len(response.read())) == (200, 43)
+    connection.close()
+    assert server.get(f"/c.gif?e={click_id}&value=free").status == 400
+
+    frames = beacons(server)[before:]
+    assert [(frame.kind, frame.outcome) for frame in frames] == 4 * [(Kind.CONVERSION, 0)]
+    assert [frame.value_micros for frame in frames] == [12_500_000, 0, 0, 0]
+    # The line item's own lookbacks, which the worker has from the snapshot.
+    lookbacks = {(frame.click_lookback_s, frame.view_lookback_s) for frame in frames}
+    assert lookbacks == {(7 * 86_400, 0)}
 
 
 @pytest.mark.parametrize("bit", range(0, 864, 37))

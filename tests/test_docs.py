@@ -7,6 +7,7 @@ import msgspec
 import pytest
 
 from server.config import Config
+from server.metrics import ROUTES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks" / "README.md"]
@@ -45,6 +46,13 @@ def test_every_setting_is_documented_and_no_other():
     documented = set(re.findall(r"`(ADCORE_[A-Z_]+)`", (ROOT / "docs" / "settings.md").read_text()))
     fields = {f"ADCORE_{field.name.upper()}" for field in msgspec.structs.fields(Config)}
     assert documented == fields
+
+
+def test_every_beacon_s_route_is_documented():
+    documented = re.findall(
+        r"^\| `(/[a-z.]+)\?e=TOKEN`", (ROOT / "docs/tracking.md").read_text(), re.M
+    )
+    assert set(documented) == ROUTES.keys() - {"/api/v2", "/ping"}
 
 
 def test_every_target_that_a_document_names_is_in_the_makefile():

@@ -53,7 +53,7 @@ def test_every_combination_of_labels_has_slots_of_its_own():
 
 
 def test_label_values_are_those_that_the_code_has():
-    assert {core.API, core.PING, "/i.gif", "/r", "/e.gif"} == table.ROUTES.keys()
+    assert {core.API, core.PING, "/i.gif", "/r", "/e.gif", "/c.gif"} == table.ROUTES.keys()
     kinds, outcomes = table.BEACONS.labels.values()
     assert {kind.name.lower() for kind in Kind} == {*kinds}
     assert {outcome.name.lower() for outcome in tracking.Outcome} == {*outcomes} - {table.OTHER}

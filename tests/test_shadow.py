@@ -31,7 +31,15 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     holder = Holder(tmp_path)
     metrics = Metrics(tmp_path, "worker-1")
     spool = Spool(tmp_path / "spool", "w", now_s=NOW_S, bytes_max=1 << 20)
-    tracker = Tracker(make_keyring(), spool, holder.click_url, metrics.tracked, Robots(), Ranges())
+    tracker = Tracker(
+        make_keyring(),
+        spool,
+        holder.click_url,
+        holder.lookbacks,
+        metrics.tracked,
+        Robots(),
+        Ranges(),
+    )
     deciding = core.Core(Config(), holder, make_keyring(), tracker, Tally(metrics), {})
 
     def decide() -> int:

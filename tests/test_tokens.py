@@ -44,6 +44,10 @@ served_ads = st.builds(
 )
 
 
+# A conversion has no token of its own: it brings a click's or an impression's.
+SIGNED = [Kind.IMPRESSION, Kind.CLICK, Kind.EVENT]
+
+
 def token_of(keyring: Keyring, kind: Kind) -> str:
     return signed(keyring, kind, SERVED, DESTINATION, 70)
 
@@ -82,7 +86,7 @@ def refused(keyring: Keyring, text: str, kind: Kind) -> str:
 
 @given(
     served_ads,
-    st.sampled_from(Kind),
+    st.sampled_from(SIGNED),
     st.binary(min_size=16, max_size=16),
     st.integers(0, 2**32 - 1),
     st.binary(min_size=32, max_size=200),
@@ -132,7 +136,7 @@ def test_the_layout_is_the_one_of_the_table():
     assert len(raw) == 108
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", SIGNED)
 def test_every_flipped_bit_is_refused(kind):
     keyring = Keyring(A, B, C)
     raw = raw_of(token_of(keyring, kind))
@@ -142,7 +146,7 @@ def test_every_flipped_bit_is_refused(kind):
         assert refused(keyring, text_of(bytes(flipped)), kind) == "signature"
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", SIGNED)
 def test_every_changed_character_is_refused(kind):
     keyring = Keyring(A)
     text = token_of(keyring, kind)
@@ -152,7 +156,7 @@ def test_every_changed_character_is_refused(kind):
                 refused(keyring, text[:at] + other + text[at + 1 :], kind)
 
 
-@given(st.sampled_from(Kind), st.text(alphabet=ALPHABET + "=+/ é", min_size=140, max_size=148))
+@given(st.sampled_from(SIGNED), st.text(alphabet=ALPHABET + "=+/ é", min_size=140, max_size=148))
 def test_text_that_nobody_signed_is_refused(kind, text):
     refused(Keyring(A), text, kind)
 
@@ -193,7 +197,7 @@ def test_a_token_has_one_spelling():
     assert keyring.verify(text, Kind.IMPRESSION)
 
 
-@pytest.mark.parametrize("kind", Kind)
+@pytest.mark.parametrize("kind", SIGNED)
 @pytest.mark.parametrize("taken_as", Kind)
 def test_a_kind_passes_only_as_itself(kind, taken_as):
     keyring = Keyring(A)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 from adcore.catalog import (
+    CLICK_MACRO,
     Campaign,
     Creative,
     Expression,
@@ -26,6 +27,9 @@ from server.catalog.records import KINDS, Entry, Records, number_field
 
 MACROS: Final = ("CLICK_URL", "IMPRESSION_URL", "CACHEBUSTER")
 """What the server replaces in HTML creatives; another would reach the page as it is written."""
+
+# Each makes the URL 133 characters longer, and browsers and proxies take 8 KiB.
+CLICK_MACROS_MAX: Final = 4
 
 # Capitals only: `${price}` in a creative's script is JavaScript's own.
 _MACRO: Final = re.compile(r"\$\{([A-Z][A-Z0-9_]*)\}")
@@ -188,6 +192,7 @@ class Rules:
         yield from self._refer("advertisers", creative.advertiser_id, "advertiser_id")
         yield from self._refer("ad_types", creative.ad_type_id, "ad_type_id")
         yield from _url(("click_url",), creative.click_url)
+        yield from _click_macros(creative.click_url)
         content = creative.content
         if isinstance(content, Html):
             for name in dict.fromkeys(_MACRO.findall(content.body)):
@@ -237,6 +242,19 @@ def _url(steps: Steps, url: str) -> Iterator[Fault]:
     match = _HOST.match(url)
     if match is None or not 0 < int(match[1] or 80) <= _PORT_MAX:
         yield Fault(steps, f"not a URL with a host: {shown(url)}")
+
+
+def _click_macros(url: str) -> Iterator[Fault]:
+    steps = ("click_url",)
+    before, _, query = url.partition("?")
+    for name in dict.fromkeys(_MACRO.findall(url)):
+        if name != CLICK_MACRO:
+            yield Fault(steps, f"unknown macro ${{{name}}}; there is ${{{CLICK_MACRO}}}")
+    # In a host it would choose who is visited, in a path what is found there.
+    if CLICK_MACRO in _MACRO.findall(before):
+        yield Fault(steps, f"${{{CLICK_MACRO}}} may only stand in the query")
+    if _MACRO.findall(query).count(CLICK_MACRO) > CLICK_MACROS_MAX:
+        yield Fault(steps, f"more than {CLICK_MACROS_MAX} times ${{{CLICK_MACRO}}}")
 
 
 def _id(value: int | str) -> int | None:

@@ -1,14 +1,15 @@
 """The snapshot file: what the loader writes and every worker of the server maps.
 
-    ┌────────┬───────────┬──────────────┬─────────┬────────────┬───────────┬───────────┐
-    │ magic  │ head size │ head         │ index   │ ads        │ clicks    │ names     │
-    │ 8 B    │ u64       │ msgpack Head │ adcore  │ AdTemplate │ click URL │ JSON      │
-    └────────┴───────────┴──────────────┴─────────┴────────────┴───────────┴───────────┘
+    ┌───────┬───────────┬──────────────┬────────┬────────────┬───────────┬───────────┬───────┐
+    │ magic │ head size │ head         │ index  │ ads        │ clicks    │ lookbacks │ names │
+    │ 8 B   │ u64       │ msgpack Head │ adcore │ AdTemplate │ click URL │ 2 u32     │ JSON  │
+    └───────┴───────────┴──────────────┴────────┴────────────┴───────────┴───────────┴───────┘
 
 Sections start on 64 bytes. `ads` and `clicks` are tables: a count, n + 1 offsets (u64), then
 the records. An ad is found by its number; a click URL by creative id, in a sorted column of ids
-of its own. Nothing is decoded when a worker opens the file, so that a swap costs it little
-however large the catalog is. The file is private to one machine: numbers have its byte order.
+of its own, and so are a line item's lookbacks, where they are not the usual ones. Nothing is
+decoded when a worker opens the file, so that a swap costs it little however large the catalog is.
+The file is private to one machine: numbers have its byte order.
 """
 
 import mmap
@@ -16,6 +17,7 @@ import os
 from array import array
 from bisect import bisect_left
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,6 +26,7 @@ from msgspec import Struct
 
 from adcore import Catalog, Index
 from adcore import compile as compile_index
+from server.delivery.conversions import Lookbacks
 from server.delivery.render import AdTemplate, Renderer
 from server.errors import SnapshotError
 
@@ -50,6 +53,8 @@ def write(path: Path, catalog: Catalog, base_url: str, head: Head) -> None:
     renderer = Renderer(catalog, base_url)
     clicks = {creative.id: creative.click_url for creative in catalog.creatives}
     creative_ids = array("Q", sorted(clicks))
+    lookbacks = _lookbacks(catalog)
+    line_item_ids = array("Q", sorted(lookbacks))
     sections: dict[str, bytes | memoryview] = {
         "index": compile_index(catalog).buffer,
         "ads": _table(
@@ -59,6 +64,8 @@ def write(path: Path, catalog: Catalog, base_url: str, head: Head) -> None:
         ),
         "creative_ids": creative_ids.tobytes(),
         "clicks": _table(clicks[creative_id].encode() for creative_id in creative_ids),
+        "line_item_ids": line_item_ids.tobytes(),
+        "lookbacks": array("I", chain(*(lookbacks[id_] for id_ in line_item_ids))).tobytes(),
         "names": msgspec.json.encode(_names(catalog)),
     }
     offset = 0
@@ -102,6 +109,8 @@ class Bundle:
             self._ads = _Table(parts["ads"])
             self._creative_ids = parts["creative_ids"].cast("Q")
             self._clicks = _Table(parts["clicks"])
+            self._line_item_ids = parts["line_item_ids"].cast("Q")
+            self._lookbacks = parts["lookbacks"].cast("I")
             self.names = parts["names"]
         except (ValueError, TypeError, KeyError) as error:
             raise SnapshotError("decode", f"{path.name}: {error}") from None
@@ -111,10 +120,15 @@ class Bundle:
 
     def click_url(self, creative_id: int) -> str | None:
         """The catalog's destination of a creative, None when this generation does not have it."""
-        found = bisect_left(self._creative_ids, creative_id)
-        if found == len(self._creative_ids) or self._creative_ids[found] != creative_id:
-            return None
-        return str(self._clicks[found], "utf-8")
+        found = _place(self._creative_ids, creative_id)
+        return None if found is None else str(self._clicks[found], "utf-8")
+
+    def lookbacks(self, line_item_id: int) -> Lookbacks:
+        """A line item's own, or the usual ones, as for one that this generation does not have."""
+        found = _place(self._line_item_ids, line_item_id)
+        if found is None:
+            return Lookbacks()
+        return Lookbacks(*self._lookbacks[2 * found : 2 * found + 2])
 
 
 class _Table:
@@ -129,6 +143,21 @@ class _Table:
 
     def __getitem__(self, number: int) -> memoryview:
         return self._records[self._offsets[number] : self._offsets[number + 1]]
+
+
+def _place(ids: memoryview, wanted: int) -> int | None:
+    """Find an id in a sorted column."""
+    place = bisect_left(ids, wanted)
+    return place if place < len(ids) and ids[place] == wanted else None
+
+
+def _lookbacks(catalog: Catalog) -> dict[int, Lookbacks]:
+    """Those that are not the usual ones, by line item id."""
+    every = (
+        (line_item.id, Lookbacks(line_item.click_lookback_s, line_item.view_lookback_s))
+        for line_item in catalog.line_items
+    )
+    return {id_: lookbacks for id_, lookbacks in every if lookbacks != Lookbacks()}
 
 
 def _names(catalog: Catalog) -> dict[str, Any]:

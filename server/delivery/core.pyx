@@ -10,6 +10,7 @@ from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from server.delivery.answer cimport Moment, Writer
+from server.delivery.decision_log cimport DecisionLog
 from server.delivery.http cimport Answer, Ask
 from server.delivery.snapshot cimport Holder, Snapshot
 from server.delivery.tally cimport Tally
@@ -108,6 +109,7 @@ cdef class Core:
     cdef Writer writer
     cdef Tally tally
     cdef Dice dice
+    cdef DecisionLog decision_log
     cdef object contexts, tracker
     cdef dict beacons, pages
     cdef frozenset origins
@@ -123,12 +125,14 @@ cdef class Core:
         self.writer = Writer(keyring, config.base_url)
         self.tally = tally
         self.dice = Dice()
+        self.decision_log = DecisionLog(tracker.spool, config.decision_log_one_in, tally)
         self.contexts = ContextReader(config)
         self.tracker = tracker
         self.beacons = {
             "/i.gif": tracker.impression,
             "/r": tracker.click,
             "/e.gif": tracker.event,
+            "/c.gif": tracker.conversion,
         }
         self.pages = {PING: self._ping, **pages}
         self.origins = frozenset(config.cors_origins)
@@ -273,6 +277,8 @@ cdef class Core:
         if explain and snapshot is not None:
             explanations = snapshot.index.explain(request, snapshot.live(at_s), draw)
             written = explained(written, asked, explanations, snapshot)
+        if not previewed and self.decision_log.keeps(decision_id):
+            self.decision_log.write(asked.placements, wins, snapshot, moment)
         self.tally.decided(asked.placements, wins, <int64_t> perf_ns() - started_ns)
         return Answer(200, JSON_HEADERS, written)
 

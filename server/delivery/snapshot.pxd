@@ -7,6 +7,7 @@ cdef class Snapshot:
     cdef readonly int64_t generation
     cdef readonly Index index
     cdef readonly object click_url  # by creative id
+    cdef readonly object lookbacks  # by line item id
     cdef readonly object names
     cdef object bundle
     cdef dict templates             # by ad

@@ -4,6 +4,7 @@ from typing import final
 
 from adcore import Index, Live
 from server.delivery.bundle import Bundle
+from server.delivery.conversions import Lookbacks
 from server.delivery.render import AdTemplate
 
 POLL_INTERVAL_S: float
@@ -14,6 +15,7 @@ class Snapshot:
     generation: int
     index: Index
     click_url: Callable[[int], str | None]
+    lookbacks: Callable[[int], Lookbacks]
     names: memoryview
     def __init__(self, bundle: Bundle) -> None: ...
     def live(self, now_s: int) -> Live: ...
@@ -24,4 +26,5 @@ class Holder:
     snapshot: Snapshot | None
     def __init__(self, run_dir: Path) -> None: ...
     def click_url(self, creative_id: int) -> str | None: ...
+    def lookbacks(self, line_item_id: int) -> Lookbacks: ...
     def poll(self, now_s: int) -> bool: ...

@@ -13,6 +13,7 @@ import logging
 import os
 
 from server.delivery.bundle import Bundle
+from server.delivery.conversions import Lookbacks
 from server.errors import SnapshotError
 
 POLL_INTERVAL_S = 0.1
@@ -31,6 +32,7 @@ cdef class Snapshot:
         self.generation = bundle.head.generation
         self.index = bundle.index
         self.click_url = bundle.click_url
+        self.lookbacks = bundle.lookbacks
         self.names = bundle.names
         self.bundle = bundle
         self.templates = {}
@@ -67,6 +69,11 @@ cdef class Holder:
         """The destination of a creative in the catalog being served, None when there is none."""
         cdef Snapshot snapshot = self.snapshot
         return None if snapshot is None else snapshot.click_url(creative_id)
+
+    def lookbacks(self, line_item_id):
+        """The line item's in the catalog being served; the usual ones when it is not there."""
+        cdef Snapshot snapshot = self.snapshot
+        return Lookbacks() if snapshot is None else snapshot.lookbacks(line_item_id)
 
     def poll(self, int64_t now_s):
         """Look at the link once; True when another snapshot serves from now on."""

@@ -28,7 +28,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE
 
-from server.errors import SpoolError
+from server.errors import SpoolError, SpoolFullError
 from server.events.frames import RECORD_BYTES_MAX, Frame, Frames, pack
 from server.events.records import RECORD_BEACON
 
@@ -139,7 +139,7 @@ class Spool:
             full = self.folder_bytes > room
         if full:
             self.shed += 1
-            raise SpoolError("spool: full")
+            raise SpoolFullError("spool: full")
 
     def _begin_segment(self) -> None:
         self._leave_segment()

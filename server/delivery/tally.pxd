@@ -12,7 +12,7 @@ cdef class Tally:
     cdef dict first_of_route    # by path; the statuses follow in their order
     cdef Py_ssize_t first_of_page, first_of_other
     cdef dict place_of_status
-    cdef dict bad_request_slots
+    cdef dict bad_request_slots, log_slots
     cdef Py_ssize_t rows_looked_at  # the outcomes follow in their order
     cdef Py_ssize_t shadow_agrees, shadow_differs
     cdef Py_ssize_t filled, no_fill, no_snapshot, latency, bound_count
@@ -23,4 +23,5 @@ cdef class Tally:
     cpdef decided(self, list placements, list wins, int64_t duration_ns)
     cdef void looked(self, Index index) noexcept
     cpdef shadowed(self, bint agrees)
+    cpdef logged(self, str result)
     cpdef bint draining(self)

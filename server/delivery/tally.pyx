@@ -11,6 +11,7 @@ from adcore.index cimport Index
 from adcore.index import OUTCOMES
 from server.metrics import (
     BAD_REQUESTS,
+    DECISION_LOGS,
     DECISION_SECONDS,
     DECISIONS,
     LATENCY_BOUNDS_NS,
@@ -40,6 +41,9 @@ cdef class Tally:
         self.place_of_status = {status: place for place, status in enumerate(STATUSES)}
         self.bad_request_slots = {
             reason: BAD_REQUESTS.slot(reason) for reason in BAD_REQUESTS.labels["reason"]
+        }
+        self.log_slots = {
+            result: DECISION_LOGS.slot(result) for result in DECISION_LOGS.labels["result"]
         }
         self.filled = DECISIONS.slot("filled")
         self.no_fill = DECISIONS.slot("no_fill")
@@ -93,6 +97,10 @@ cdef class Tally:
     cpdef shadowed(self, bint agrees):
         """Count a check of the index against a scan."""
         self.slots[self.shadow_agrees if agrees else self.shadow_differs] += 1
+
+    cpdef logged(self, str result):
+        """Count what became of a decision's log."""
+        self.slots[<Py_ssize_t> self.log_slots[result]] += 1
 
     cpdef bint draining(self):
         """Read the parent's word to its workers: say goodbye to every client."""

@@ -122,8 +122,11 @@ class Keyring:
         message = self.head(Kind.EVENT, event) + SERVED.pack(*served) + _NO_DESTINATION
         return text_of(message + self.current.mac(message)[:MAC_BYTES])
 
-    def verify(self, text: str, kind: Kind) -> Token:
-        """Return what the token says, or raise TokenError; its age is the caller's to judge."""
+    def verify(self, text: str, *kinds: Kind) -> Token:
+        """Return what a token of one of these kinds says, or raise TokenError.
+
+        Its age is the caller's to judge.
+        """
         if len(text) != TOKEN_CHARS:
             raise TokenError("length")
         try:
@@ -140,10 +143,10 @@ class Keyring:
         version, _, said_kind, event = _HEAD.unpack_from(message)
         if version != VERSION:
             raise TokenError("version")
-        if said_kind != kind:
+        if said_kind not in kinds:
             raise TokenError("kind")
         served = Served(*SERVED.unpack_from(message, _SERVED_AT))
-        return Token(kind, event, served, message[_DESTINATION_AT:])
+        return Token(Kind(said_kind), event, served, message[_DESTINATION_AT:])
 
     def head(self, kind: int, event: int = 0) -> bytes:
         """What a token of the current key begins with; a kind of 0 begins what is only hashed."""
