@@ -14,8 +14,9 @@ from typing import Any
 
 from server.config import Config
 from server.delivery.core import JSON_HEADERS
+from server.families import MAIN
 from server.lifeline import die_with
-from server.metrics import MAIN, Metrics
+from server.metrics import Metrics
 from server.serve import Server
 
 

@@ -9,7 +9,8 @@ from server.console.pages import load_pages
 from server.delivery.core import JSON_HEADERS
 from server.delivery.http import Answer
 from server.delivery.snapshot import Holder
-from server.metrics import BEACONS, DECISION_SECONDS, DECISIONS, REQUESTS, STATUSES, Totals, totals
+from server.families import BEACONS, DECISION_SECONDS, DECISIONS, REQUESTS, STATUSES
+from server.metrics import Totals, totals
 
 Page = Callable[[], Answer]
 

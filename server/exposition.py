@@ -14,7 +14,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.openmetrics import exposition as openmetrics
 
-from server.metrics import TABLE, Family, Totals
+from server.families import TABLE, Family
+from server.metrics import Totals
 
 NANOSECONDS: Final = 1e9
 

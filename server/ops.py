@@ -17,7 +17,8 @@ from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
 
 from server.exposition import expose
-from server.metrics import SERVING_GENERATION, STOPPING, WORKER, totals
+from server.families import SERVING_GENERATION, STOPPING, WORKER
+from server.metrics import totals
 
 SILENCE_S_MAX: Final = 5.0  # a scrape takes milliseconds
 CONNECTIONS_MAX: Final = 32  # probes, two Prometheus servers, a person, and room for stuck ones

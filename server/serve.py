@@ -31,9 +31,10 @@ from server.clock import now_s
 from server.config import Config
 from server.delivery.datacentres import read_ranges
 from server.errors import AdcoreError, ConfigError
+from server.families import DRAINS, ENDS, LOADER, MAIN, STOPPING, WORKER
 from server.kept_process import KeptProcess
 from server.lifeline import die_with
-from server.metrics import DRAINS, ENDS, LOADER, MAIN, STOPPING, WORKER, Metrics, totals
+from server.metrics import Metrics, totals
 from server.ops import Ops
 from server.run_folder import open_run_folder
 

@@ -18,7 +18,7 @@ import msgspec
 import pytest
 
 from adcore.limits import PLACEMENTS_MAX
-from server import metrics as table
+from server import families as table
 from server.config import Config
 from server.delivery import bundle, core
 from server.delivery.answer import DECISION_ID_BYTES, Moment

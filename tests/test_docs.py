@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from server.config import Config
-from server.metrics import ROUTES
+from server.families import ROUTES
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), ROOT / "benchmarks" / "README.md"]

@@ -21,8 +21,8 @@ from server.delivery.core import BODY_BYTES_MAX, BROKEN, LATE, TOO_LARGE
 from server.delivery.dispatch import FAILED, Arrival, Dispatch
 from server.delivery.http import Answer, Ask
 from server.delivery.waiting import Waiting
+from server.families import DIRECT_DISPATCH
 from server.granian_direct import Echo
-from server.metrics import DIRECT_DISPATCH
 from tests.serving import DEADLINE_S, publish, start_server, wait_until
 
 DECLARED = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc"

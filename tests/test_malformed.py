@@ -10,7 +10,7 @@ import redis
 from server.clock import now_s
 from server.delivery.spool import read_frames
 from server.events.records import RECORD_BEACON
-from server.metrics import BAD_REQUESTS
+from server.families import BAD_REQUESTS
 from server.store import connect
 from server.store.catalogs import CatalogStore
 from server.store.keyspace import Keyspace

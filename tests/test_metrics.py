@@ -11,12 +11,13 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
-from server import metrics as table
+from server import families as table
 from server.delivery import core, tracking
 from server.delivery.tally import Tally
 from server.events.records import Kind
 from server.exposition import expose
-from server.metrics import TABLE, Family, Metrics, Totals, totals
+from server.families import TABLE, Family
+from server.metrics import Metrics, Totals, totals
 
 ROOT = Path(__file__).parent.parent
 COUNTS = st.integers(0, 2**40)

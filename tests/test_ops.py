@@ -10,7 +10,8 @@ import pytest
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
 from server.delivery.tally import Tally
-from server.metrics import DRAINS, Metrics
+from server.families import DRAINS
+from server.metrics import Metrics
 from server.ops import CONNECTIONS_MAX, Ops
 from tests.serving import DEADLINE_S, wait_until
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from server import metrics as table
+from server import families as table
 from server.serve import MAIN
 from tests.serving import (
     DEADLINE_S,

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from adcore import tables
-from server import metrics as table
+from server import families as table
 from server.config import Config
 from server.delivery import bundle, core
 from server.delivery.datacentres import Ranges

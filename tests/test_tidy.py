@@ -21,14 +21,26 @@ SOURCES = sorted(
 PYTHON = [path for path in SOURCES if path.suffix == ".py"]
 
 # Who may import whom, by package; a package may always import itself.
-SHARED = {"server.clock", "server.config", "server.errors", "server.logs", "server.metrics"}
+SHARED = {
+    "server.clock", "server.config", "server.errors", "server.families", "server.logs",
+    "server.metrics",
+}  # fmt: skip
+# What a command that is a process of its own is made of.
+PROCESS = {"server.kept_process", "server.lifeline", "server.ops", "server.run_folder"}
 ARROWS = {
     "adcore": set(),
     "server.store": {"adcore", *SHARED},
     "server.catalog": {"adcore", "server.store", *SHARED},
     "server.events": SHARED,
     "server.delivery": {"adcore", "server.store", "server.catalog", "server.events", *SHARED},
-    "server.ledger": {"adcore", "server.store", "server.catalog", "server.events", *SHARED},
+    "server.ledger": {
+        "adcore",
+        "server.store",
+        "server.catalog",
+        "server.events",
+        *SHARED,
+        *PROCESS,
+    },
     "server.console": SHARED,
 }
 

@@ -9,7 +9,7 @@ from adcore.choosing cimport OUTCOME_COUNT, _outcomes
 from adcore.index cimport Index
 
 from adcore.index import OUTCOMES
-from server.metrics import (
+from server.families import (
     BAD_REQUESTS,
     DECISION_LOGS,
     DECISION_SECONDS,

@@ -28,6 +28,15 @@ from server import logs
 from server.clock import monotonic_s, now_ms, now_s, perf_ns
 from server.config import Config
 from server.errors import ConfigError, ProtocolError
+from server.families import (
+    COUNTER,
+    INTAKE,
+    INTAKE_STRAY,
+    INTAKER,
+    LOG_DURABLE,
+    LOG_SYNC_SECONDS,
+    MAIN,
+)
 from server.kept_process import KeptProcess
 from server.ledger import wal
 from server.ledger.fluent import Chunk, encode_chunk_ack, encode_reply
@@ -39,16 +48,7 @@ from server.ledger.receiver import Ack, Batch, Receiver, Watermark
 from server.ledger.sender import Query, Sender, done_segments, segments_of
 from server.ledger.stock import convert
 from server.ledger.wal import Ticked, encode
-from server.metrics import (
-    COUNTER,
-    INTAKE,
-    INTAKE_STRAY,
-    INTAKER,
-    LOG_DURABLE,
-    LOG_SYNC_SECONDS,
-    MAIN,
-    Metrics,
-)
+from server.metrics import Metrics
 from server.ops import Ops
 from server.run_folder import open_run_folder
 

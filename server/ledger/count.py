@@ -14,18 +14,12 @@ from server import config as settings
 from server import logs
 from server.clock import monotonic_s, pause
 from server.errors import LedgerError, StoreError
+from server.families import CHECKPOINTS, COUNTER, COUNTER_TURNS, COUNTER_WAITING, LOG_COUNTED
 from server.ledger import checkpoints, wal
 from server.ledger.applier import Applier, Saving
 from server.ledger.folder import DiskFolder
 from server.lifeline import die_with
-from server.metrics import (
-    CHECKPOINTS,
-    COUNTER,
-    COUNTER_TURNS,
-    COUNTER_WAITING,
-    LOG_COUNTED,
-    Metrics,
-)
+from server.metrics import Metrics
 from server.store import Keyspace, connect
 from server.store.counts import CountsStore
 

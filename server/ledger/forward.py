@@ -23,20 +23,20 @@ from server import logs
 from server.clock import monotonic_s, now_s
 from server.config import Config
 from server.errors import ConfigError, ProtocolError
-from server.ledger.fluent import encode_request
-from server.ledger.folder import DiskFolder
-from server.ledger.handshake import NONCE_BYTES, ClientEnd
-from server.ledger.receiver import Ack, Batch
-from server.ledger.sender import Sender, Shards, done_segments, segments_of
-from server.metrics import (
+from server.families import (
     FORWARD_BEHIND,
     FORWARD_LOST,
     FORWARD_WAITING,
     FORWARDED,
     FORWARDER,
     MAIN,
-    Metrics,
 )
+from server.ledger.fluent import encode_request
+from server.ledger.folder import DiskFolder
+from server.ledger.handshake import NONCE_BYTES, ClientEnd
+from server.ledger.receiver import Ack, Batch
+from server.ledger.sender import Sender, Shards, done_segments, segments_of
+from server.metrics import Metrics
 from server.ops import Ops
 from server.run_folder import open_run_folder
 

@@ -1,0 +1,237 @@
+"""The metrics: one table for all processes, in which each has its slots.
+
+A row is a counter, a gauge or a histogram; each combination of its labels' values is a slot of
+eight bytes, a histogram several. Label values are fixed sets, so that no client can make new ones.
+"""
+
+from collections.abc import Callable, Iterable
+from itertools import product
+from math import prod
+from typing import Final, Literal, NamedTuple
+
+from adcore.index import OUTCOMES
+
+SLOT_BYTES: Final = 8
+MAIN: Final = "main"  # the parent of all others; a role is what stands before the hyphen
+LOADER: Final = "loader"
+WORKER: Final = "worker"
+FORWARDER: Final = "forwarder"
+INTAKER: Final = "intake"
+COUNTER: Final = "counter"
+
+Merge = Callable[[Iterable[int]], int]
+
+
+class Family(NamedTuple):
+    """One metric. Each combination of label values owns `width` slots, in order from `start`."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help: str
+    labels: dict[str, tuple[str, ...]]
+    start: int
+    bounds: tuple[int, ...] = ()  # of a histogram: each bucket's largest value, in nanoseconds
+    role: str = ""  # of a gauge: which processes say it, and
+    merge: Merge = sum  # how what they say becomes one number
+
+    @property
+    def width(self) -> int:
+        # A histogram: its buckets, the one without a bound, the sum of the values.
+        return len(self.bounds) + 2 if self.bounds else 1
+
+    @property
+    def end(self) -> int:
+        return self.start + self.width * prod(map(len, self.labels.values()))
+
+    def slot(self, *values: str) -> int:
+        """Find the first slot of a combination of label values; ValueError if there is none."""
+        place = 0
+        for value, known in zip(values, self.labels.values(), strict=True):
+            place = place * len(known) + known.index(value)
+        return self.start + place * self.width
+
+    def combinations(self) -> Iterable[tuple[str, ...]]:
+        return product(*self.labels.values())
+
+
+class Table:
+    """Hands out slots in order of declaration, so a new row may stand anywhere."""
+
+    def __init__(self) -> None:
+        self.families: list[Family] = []
+
+    @property
+    def slots(self) -> int:
+        return self.families[-1].end if self.families else 0
+
+    def counter(self, name: str, help: str, **labels: tuple[str, ...]) -> Family:
+        return self._add(Family("counter", name, help, labels, self.slots))
+
+    def gauge(self, name: str, help: str, *, role: str, merge: Merge = max) -> Family:
+        return self._add(Family("gauge", name, help, {}, self.slots, role=role, merge=merge))
+
+    def histogram(self, name: str, help: str, bounds: tuple[int, ...]) -> Family:
+        return self._add(Family("histogram", name, help, {}, self.slots, bounds))
+
+    def _add(self, family: Family) -> Family:
+        self.families.append(family)
+        return family
+
+
+# -- the table -------------------------------------------------------------------------------------
+
+ROUTES: Final = {
+    "/api/v2": "api",
+    "/i.gif": "impression",
+    "/r": "click",
+    "/e.gif": "event",
+    "/c.gif": "conversion",
+    "/ping": "ping",
+}
+STATUSES: Final = (200, 204, 302, 400, 401, 404, 405, 408, 413, 414, 415, 429, 431, 503)
+OTHER: Final = "other"  # whatever a fixed set does not name is counted all the same
+
+# 10 us to 50 ms: below is the clock's own noise, beyond is every deadline missed.
+LATENCY_BOUNDS_US: Final = (
+    10, 15, 20, 30, 40, 60, 80, 120, 200, 300, 500,
+    1_000, 2_000, 5_000, 10_000, 20_000, 50_000,
+)  # fmt: skip
+LATENCY_BOUNDS_NS: Final = tuple(us * 1000 for us in LATENCY_BOUNDS_US)
+
+TABLE: Final = Table()
+
+REQUESTS = TABLE.counter(
+    "adcore_requests",
+    "Answers sent.",
+    route=(*ROUTES.values(), "page", OTHER),
+    status=(*map(str, STATUSES), OTHER),
+)
+BAD_REQUESTS = TABLE.counter(
+    "adcore_bad_requests",
+    "API requests refused, by what was wrong with them.",
+    reason=(
+        "json", "shape", "size", "media_type", "encoding", "method", "headers", "timeout", OTHER,
+    ),
+)  # fmt: skip
+DECISIONS = TABLE.counter(
+    "adcore_decisions",
+    "Placements decided.",
+    result=("filled", "no_fill", "no_snapshot"),
+)
+DECISION_SECONDS = TABLE.histogram(
+    "adcore_decision_seconds",
+    "Time from a request's last byte to the answer's first, without the network.",
+    LATENCY_BOUNDS_NS,
+)
+ROWS_LOOKED_AT = TABLE.counter(
+    "adcore_rows_looked_at",
+    "Rows of the catalog that decisions looked at, by what became of them.",
+    outcome=OUTCOMES,
+)
+SHADOW_CHECKS = TABLE.counter(
+    "adcore_shadow_checks",
+    "Decisions in which the index was held against a scan of some of its rows.",
+    result=("agrees", "differs"),
+)
+DECISION_LOGS = TABLE.counter(
+    "adcore_decision_logs", "Logs of sampled decisions.", result=("written", "shed", "failed")
+)
+BEACONS = TABLE.counter(
+    "adcore_beacons",
+    "Beacons by what became of them; only accepted ones are billed.",
+    kind=("impression", "click", "event", "conversion"),
+    outcome=(
+        "accepted", "preview", "head", "prefetch", "expired", "future", "no_user_agent",
+        "robot", "headless", "datacentre", "bad_query", "bad_token", "unknown_creative",
+        "destination_changed", "spool_failed", OTHER,
+    ),
+)  # fmt: skip
+SPOOL_FRAMES = TABLE.counter(
+    "adcore_spool_frames",
+    "Frames written to the spool, shed because it was too full, or failed.",
+    result=("written", "shed", "failed"),
+)
+SPOOL_BYTES = TABLE.gauge("adcore_spool_bytes", "Size of the spool's files.", role=WORKER)
+CACHE_LOOKUPS = TABLE.counter(
+    "adcore_cache_lookups",
+    "Look-ups in the caches of a worker.",
+    cache=("device", "geo", "robot"),
+    result=("hit", "miss"),
+)
+SERVING_GENERATION = TABLE.gauge(
+    "adcore_serving_generation",
+    "Oldest catalog generation that a worker serves, 0 when one has none.",
+    role=WORKER,
+    merge=min,
+)
+DIRECT_DISPATCH = TABLE.gauge(
+    "adcore_direct_dispatch",
+    "1 when each worker answers on Granian's own thread, 0 when one needs the event loop.",
+    role=WORKER,
+    merge=min,
+)
+SNAPSHOT_GENERATION = TABLE.gauge(
+    "adcore_snapshot_generation", "Catalog generation that the loader loaded last.", role=LOADER
+)
+SNAPSHOT_LOADED_S = TABLE.gauge(
+    "adcore_snapshot_loaded_timestamp_seconds", "When the loader loaded it.", role=LOADER
+)
+SNAPSHOTS_LOADED = TABLE.counter("adcore_snapshots_loaded", "Catalog generations loaded.")
+SNAPSHOTS_REFUSED = TABLE.counter(
+    "adcore_snapshots_refused",
+    "Catalog generations that could not be used; the one before goes on serving.",
+    reason=("missing", "checksum", "schema", "decode", "invalid", "build", OTHER),
+)
+REDIS_UP = TABLE.gauge(
+    "adcore_redis_up", "1 when the loader's last command was answered.", role=LOADER
+)
+REDIS_FAILURES = TABLE.counter("adcore_redis_failures", "Looks at Redis that failed.")
+RESTARTS = TABLE.counter(
+    "adcore_restarts",
+    "Processes that ended by themselves and were replaced.",
+    process=(WORKER, LOADER, COUNTER),
+)
+FORWARDED = TABLE.counter(
+    "adcore_forward_batches",
+    "Batches handed to aggregators.",
+    result=("sent", "acked", "restarted"),
+)
+FORWARD_LOST = TABLE.counter("adcore_forward_lost_frames", "Frames that the disk changed or lost.")
+FORWARD_WAITING = TABLE.gauge(
+    "adcore_forward_waiting_bytes", "Spooled and not yet acked, rounded up.", role=FORWARDER
+)
+FORWARD_BEHIND = TABLE.gauge(
+    "adcore_forward_behind_seconds",
+    "For how long something has waited for its ack.",
+    role=FORWARDER,
+)
+INTAKE = TABLE.counter(
+    "adcore_ledger_batches",
+    "What came to the aggregator, by what became of it.",
+    result=("taken", "repeated", "gap", "refused"),
+)
+INTAKE_STRAY = TABLE.counter(
+    "adcore_ledger_stray_records",
+    "Records of stock shippers that are none of ours.",
+    reason=("unknown_tag", "unreadable"),
+)
+LOG_DURABLE = TABLE.gauge(
+    "adcore_ledger_durable_lsn", "The log is certain up to here.", role=INTAKER
+)
+LOG_COUNTED = TABLE.gauge("adcore_ledger_counted_lsn", "Redis has counts up to here.", role=COUNTER)
+LOG_SYNC_SECONDS = TABLE.histogram(
+    "adcore_ledger_sync_seconds", "Writing a group and waiting for the disk.", LATENCY_BOUNDS_NS
+)
+COUNTER_WAITING = TABLE.gauge(
+    "adcore_ledger_waiting_beacons", "Beacons that wait for their impression.", role=COUNTER
+)
+COUNTER_TURNS = TABLE.counter(
+    "adcore_ledger_turns",
+    "Times that Redis had another cursor, and the counter went back or began again.",
+    kind=("rewind", "rebuild"),
+)
+CHECKPOINTS = TABLE.counter("adcore_ledger_checkpoints", "Checkpoints.", result=("kept", "failed"))
+START_S = TABLE.gauge("adcore_start_time_seconds", "When the server started.", role=MAIN)
+STOPPING = TABLE.gauge("adcore_stopping", "1 while draining, 2 while workers end.", role=MAIN)
+DRAINS: Final = 1
+ENDS: Final = 2
