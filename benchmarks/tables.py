@@ -88,7 +88,7 @@ def _goals(run: Run, larger: Run | None) -> str:
         )
     for it in (run, larger):
         if it and it.swap:
-            rows += _swaps(it.swap)
+            rows += _swaps(it.swap, it.machine["load_average"])
     if run.redis_kill:
         rows.append(
             (
@@ -108,7 +108,7 @@ def _goals(run: Run, larger: Run | None) -> str:
     return table(("claim", "bar", "measured"), rows)
 
 
-def _swaps(swap: Swap) -> Iterator[tuple[str, str, str]]:
+def _swaps(swap: Swap, load_average: str) -> Iterator[tuple[str, str, str]]:
     claim = f"p99.9 while {swap.line_items:,} line items are swapped"
     bar = f"≤ {SWAP_RATIO_MAX:g}"
     quiet = f"{swap.quiet_p99_9_ms.median:.2f} ms"
@@ -116,7 +116,7 @@ def _swaps(swap: Swap) -> Iterator[tuple[str, str, str]]:
         f"{claim} / quiet",
         bar,
         f"{swap.ratio_p99_9:.2f} ({swap.swap_p99_9_ms.median:.2f} / {quiet}, {swap.swaps} swaps "
-        f"of {swap.swap_s.median:.0f} s at {swap.rate:,.0f}/s)",
+        f"of {swap.swap_s.median:.0f} s at {swap.rate:,.0f}/s, load average {load_average} before)",
     )
     if swap.moment_p99_9_ms and swap.moment_ratio_p99_9 is not None:
         yield (
