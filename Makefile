@@ -49,8 +49,10 @@ check: lint
 	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
 		$(BIN)/python -m pytest -o "pythonpath=build/asan/lib ." $(ENGINE_TESTS)
 
+# Which lines, not how often: 10^7 pairs of request and row would take it minutes.
 cover: coverage-build
-	$(BIN)/python -m coverage run -m pytest -o "pythonpath=build/coverage/lib ." -m "not process"
+	ADCORE_SOAK_PAIRS=100000 $(BIN)/python -m coverage run -m pytest \
+		-o "pythonpath=build/coverage/lib ." -m "not process"
 	$(BIN)/python -m coverage report --skip-covered
 
 # The index against the scan on 10^9 pairs of request and row, in worlds of today.
