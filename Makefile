@@ -57,8 +57,10 @@ build/shippers/.installed:
 	npm install --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent fluent-logger@3.4.1
 	@touch $@
 
+# Which lines, not how often: 10^7 pairs of request and row would take it minutes.
 cover: coverage-build
-	$(BIN)/python -m coverage run -m pytest -o "pythonpath=build/coverage/lib ." -m "not process"
+	ADCORE_SOAK_PAIRS=100000 $(BIN)/python -m coverage run -m pytest \
+		-o "pythonpath=build/coverage/lib ." -m "not process"
 	$(BIN)/python -m coverage report --skip-covered
 
 # The index against the scan on 10^9 pairs of request and row, in worlds of today.

@@ -27,8 +27,8 @@ from msgspec import Struct
 
 import adcore
 from adcore.request import Request
-from benchmarks import engine_figures, figures, plot, wide, workload
-from benchmarks.engine_figures import Case, Matched, OfAdsA, Run, Selected
+from benchmarks import by_score, engine_figures, figures, plot, wide, workload
+from benchmarks.engine_figures import ByScore, Case, Matched, OfAdsA, Run, Selected
 from benchmarks.engine_tables import tables
 from benchmarks.figures import spread
 from benchmarks.machine import machine, versions
@@ -146,6 +146,7 @@ class Prepared(Struct, frozen=True):
     selects: dict[int, Subject]  # by winners
     kernels: dict[int, Subject]
     matchers: tuple[Matcher, ...]  # ours first
+    by_score: Subject | None  # of REFERENCE
 
 
 def prepare(name: str, size: Size, seed: int) -> Prepared:
@@ -173,7 +174,19 @@ def prepare(name: str, size: Size, seed: int) -> Prepared:
     peers.append(Matcher(Subject("adcore's scan", index.scan, calls[: size.peer_requests]), found))
     for peer in peers:
         check(f"{name}, {size.line_items} line items", ours, peer)
-    return Prepared(name, index, live, compile_s, selects, kernels, (ours, *peers))
+    scored = None
+    if name == REFERENCE:
+        scored = _by_score(index, source, asked[COMPARED_WINNERS], size, seed)
+    return Prepared(name, index, live, compile_s, selects, kernels, (ours, *peers), scored)
+
+
+def _by_score(
+    index: adcore.Index, source: adcore.Catalog, asked: list[Request], size: Size, seed: int
+) -> Subject:
+    scored = by_score.scored(index, source, seed)
+    subject = by_score.select(index, scored, asked)
+    by_score.check(index, subject, scored.scores, size.peer_requests)
+    return subject
 
 
 def _peers(source: adcore.Catalog, asked: Sequence[Request]) -> list[Matcher]:
@@ -198,6 +211,7 @@ def measure_size(cases: Sequence[Prepared], rounds: int, seed: int, clocks: list
         for subject in (
             *case.selects.values(),
             *case.kernels.values(),
+            *((case.by_score,) if case.by_score else ()),
             *(it.subject for it in case.matchers),
         )
     ]
@@ -231,6 +245,17 @@ def figures_of(case: Prepared, size: Size, passes: Passes, clock_ns: float) -> C
                 answers=winning,
             )
         )
+    scored = None
+    if case.by_score:
+        winning, won_mean = checksum(won(case.by_score))
+        these, booked = times(case.by_score.name), times(case.selects[COMPARED_WINNERS].name)
+        scored = ByScore(
+            winners=COMPARED_WINNERS,
+            won=won_mean,
+            latency=latency(these, clock_ns),
+            of_booked=ratio(these, booked, clock_ns),
+            answers=winning,
+        )
     names = [it.subject.name for it in case.matchers]
     compared = f"select {COMPARED_WINNERS}"
     return Case(
@@ -253,6 +278,7 @@ def figures_of(case: Prepared, size: Size, passes: Passes, clock_ns: float) -> C
             match=ratio(times(OURS), times(OURS, REFERENCE), clock_ns),
             select=ratio(times(compared), times(compared, REFERENCE), clock_ns),
         ),
+        by_score=scored,
     )
 
 

@@ -41,6 +41,16 @@ class OfAdsA(Figure):
     select: Spread
 
 
+class ByScore(Figure):
+    """Selecting with a plan that gives every line item a bid multiplier."""
+
+    winners: int  # asked for
+    won: float  # a request, on average
+    latency: Latency
+    of_booked: Spread  # its p50 / that of the same requests without a plan, round by round
+    answers: str  # SHA-256 over the winning line items
+
+
 class Case(Figure):
     """One workload at one size."""
 
@@ -57,6 +67,7 @@ class Case(Figure):
     select: tuple[Selected, ...]
     match: tuple[Matched, ...]  # adcore first
     of_ads_a: OfAdsA
+    by_score: ByScore | None = None  # of ADS-A; results older than this figure lack it
 
 
 class Run(Figure):

@@ -8,7 +8,10 @@ from benchmarks.tables import table
 
 
 def tables(run: Run) -> str:
-    return "\n\n".join((_selects(run), _kernels(run), _matches(run), _indexes(run), _where(run)))
+    parts = [_selects(run), _kernels(run), _matches(run), _indexes(run)]
+    if any(case.by_score for case in run.cases):
+        parts.insert(1, _by_scores(run))
+    return "\n\n".join((*parts, _where(run)))
 
 
 def _selects(run: Run) -> str:
@@ -26,6 +29,24 @@ def _selects(run: Run) -> str:
             for case in run.cases
         ],
     )
+
+
+def _by_scores(run: Run) -> str:
+    head = ("select by score, bid multipliers 0.5 to 1.5", "p50 / p99 / max, µs", "without a plan",
+            "p50 / that")  # fmt: skip
+    rows: list[Sequence[str]] = []
+    for case in run.cases:
+        if scored := case.by_score:
+            [booked] = [it for it in case.select if it.winners == scored.winners]
+            rows.append(
+                (
+                    f"{_case(case)}, {scored.winners} wanted",
+                    _latency(scored.latency),
+                    _latency(booked.latency),
+                    _times(scored.of_booked),
+                )
+            )
+    return table(head, rows)
 
 
 def _kernels(run: Run) -> str:

@@ -79,6 +79,10 @@ class Swap(Figure):
     swap_p99_9_ms: Spread
     ratio_p99_9: float  # of the medians
     faults: int
+    # While the workers change over, which is a small part of a long swap; not in older results.
+    moment_requests: int | None = None
+    moment_p99_9_ms: Spread | None = None
+    moment_ratio_p99_9: float | None = None
 
 
 class RedisKill(Figure):

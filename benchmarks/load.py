@@ -3,6 +3,8 @@
     python -m benchmarks.load                      everything, under eight minutes
     python -m benchmarks.load --quick              the same code in a minute; figures of no worth
     python -m benchmarks.load --swap --redis-kill  only these parts
+    python -m benchmarks.load --swap --swap-lines 1000000
+                                                   a swap of so many line items, in ten minutes
 
 One JSON goes to `results/`; `python -m benchmarks.plot` makes the picture and the tables from it.
 """
@@ -15,11 +17,13 @@ import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import replace
 
 from adcore import Request
 from adcore import compile as compile_index
@@ -104,6 +108,8 @@ SMOKE = Sizes(
     memory_requests=1000,
     memory_steps=2,
 )
+# A large catalog takes a minute to swap: as quiet a machine for six seconds would say little of it.
+LONG_QUIET_S = 10.0
 PARTS = ("throughput", "swap", "redis-kill", "rss")
 
 
@@ -123,11 +129,14 @@ class Serving(Struct):
 
 
 @contextmanager
-def serving(folder: Path, catalogs: Iterable[Catalog]) -> Iterator[Serving]:
+def serving(folder: Path, catalogs: Iterable[Catalog], line_items: int) -> Iterator[Serving]:
+    """`line_items` of the largest catalog bound how long the server may take until it answers."""
     with RedisServer() as redis:
         store = CatalogStore(connect(redis.url), Keyspace())
-        generations = [store.publish(it, source="benchmark", now_s=now_s()) for it in catalogs]
-        tree, port = processes.server(folder, {**SETTINGS, "ADCORE_REDIS_URL": redis.url})
+        publish = partial(store.publish, source="benchmark", now_s=now_s())
+        generations = list(map(publish, catalogs))  # which keeps none: one of a million takes 3 GB
+        settings = {**SETTINGS, "ADCORE_REDIS_URL": redis.url}
+        tree, port = processes.server(folder, settings, line_items)
         try:
             yield Serving(redis, store, generations, Target(tree, port))
         finally:
@@ -161,7 +170,7 @@ def measure(sizes: Sizes, parts: Sequence[str], seed: int) -> Run:
         swap = _swap(sizes.swap, prepared[0], folder, seed) if "swap" in parts else None
         catalog = shop.catalog(sizes.line_items, seed)
         replayer = Replayer(compile_index(catalog), Config(country_header=COUNTRY_HEADER))
-        with serving(folder, [catalog]) as server:
+        with serving(folder, [catalog], sizes.line_items) as server:
             checksums = _checksums(replayer, prepared, server.target.port)
             throughput = memory = redis_kill = None
             if "throughput" in parts:
@@ -231,7 +240,7 @@ def _throughput(sizes: Sizes, server: Serving, prepared: Prepared, folder: Path,
 
 def _swap(plan: SwapPlan, prepared: Prepared, folder: Path, seed: int) -> Swap:
     catalogs = (shop.catalog(plan.line_items, seed + number) for number in range(2))
-    with serving(folder, catalogs) as server:
+    with serving(folder, catalogs, plan.line_items) as server:
         return scenarios.swap(plan, server.target, prepared.requests, folder, server.activate_next)
 
 
@@ -251,12 +260,20 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     for part in PARTS:
         parser.add_argument(f"--{part}", dest="parts", action="append_const", const=part)
+    parser.add_argument(
+        "--swap-lines", type=int, help="line items of the catalogs that are swapped"
+    )
     parser.add_argument("--quick", action="store_true", help="a minute; the figures say nothing")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", type=Path, default=None, help="the result's file")
     asked = parser.parse_args(arguments)
-    run = measure(QUICK if asked.quick else FULL, asked.parts or PARTS, asked.seed)
+    sizes = QUICK if asked.quick else FULL
     parts = [f"{part}-" for part in asked.parts or ()]
+    if asked.swap_lines:
+        swap = replace(sizes.swap, line_items=asked.swap_lines, quiet_s=LONG_QUIET_S)
+        sizes = replace(sizes, swap=swap)
+        parts.append(f"{asked.swap_lines}-")
+    run = measure(sizes, asked.parts or PARTS, asked.seed)
     path = asked.out or RESULTS / f"load-{run.plan}-{''.join(parts)}{run.started_at[:10]}.json"
     figures.write(path, run)
     print(tables(run))

@@ -1,6 +1,8 @@
-"""Draws docs/images/load.svg from a result, and writes its tables into the documents.
+"""Draws docs/images/load.svg and engine.svg from results; writes load's tables into the documents.
 
-python -m benchmarks.plot [RESULT]        of the last full run unless one is named
+    python -m benchmarks.plot [RESULT] [--engine RESULT]    of the last full runs unless named
+
+The engine's tables are written by `python -m benchmarks.engine --write`, which measures them.
 """
 
 import argparse
@@ -8,45 +10,42 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks import figures
+from benchmarks import engine_figures, engine_plot, figures
+from benchmarks.drawing import INK, OTHER, OURS, clean, pyplot, save
 from benchmarks.figures import Run, Served, Size
 from benchmarks.tables import tables
 
 RESULTS = Path(__file__).with_name("results")
 _ROOT = Path(__file__).resolve().parents[1]
-IMAGE = _ROOT / "docs" / "images" / "load.svg"
+IMAGES = _ROOT / "docs" / "images"
 DOCUMENTS = (_ROOT / "README.md", _ROOT / "benchmarks" / "README.md")
 BEGIN, END = "<!-- load:begin -->", "<!-- load:end -->"
 
-INK, GRID = "#1f2933", "#e4e7eb"
-COLOURS = {"ours": "#0b6bcb", "floor": "#9aa5b1"}
+COLOURS = {"ours": OURS, "floor": OTHER}
 NAMES = {"ours": "adcore, real decisions", "floor": "floor: empty app"}
 _STYLES = {"p50_ms": ("-", "p50"), "p99_ms": ("--", "p99"), "p99_9_ms": (":", "p99.9")}
 
 
-def newest() -> Path:
+def newest(benchmark: str) -> Path:
     """The last full run's result: parts and quick runs have other names."""
-    found = sorted(RESULTS.glob("load-full-2*.json"))
+    found = sorted(RESULTS.glob(f"{benchmark}-full-2*.json"))
     if not found:
-        raise SystemExit("no result yet: run `python -m benchmarks.load` first")
+        raise SystemExit(f"no result yet: run `python -m benchmarks.{benchmark}` first")
     return found[-1]
+
+
+def larger() -> Run | None:
+    """The last full run that swapped more line items than all runs do, if there is one."""
+    found = sorted(RESULTS.glob("load-full-swap-*-2*.json"), key=lambda path: path.name[-15:])
+    return figures.read(found[-1]) if found else None
 
 
 def draw(run: Run, image: Path) -> None:
     """One figure: latency over rate for each size of request, and the highest rates."""
-    import matplotlib
-
-    matplotlib.use("svg")
-    matplotlib.rcParams.update(
-        {"font.size": 9, "font.family": "sans-serif", "text.color": INK, "axes.edgecolor": GRID,
-         "axes.labelcolor": INK, "xtick.color": INK, "ytick.color": INK, "svg.hashsalt": "adcore"}
-    )  # fmt: skip
-    from matplotlib import pyplot
-
     sizes = run.throughput
     if not sizes:
         raise SystemExit("this result has no throughput part to draw")
-    figure, axes = pyplot.subplots(1, len(sizes) + 1, figsize=(4 * (len(sizes) + 1), 3.9))
+    figure, axes = pyplot().subplots(1, len(sizes) + 1, figsize=(4 * (len(sizes) + 1), 3.9))
     for size, axis in zip(sizes, axes[:-1], strict=True):
         axis.sharey(axes[0])
         _latencies(axis, size)
@@ -60,11 +59,7 @@ def draw(run: Run, image: Path) -> None:
     handles, labels = axes[-1].get_legend_handles_labels()
     figure.legend(handles, labels, loc="lower center", ncols=len(labels), frameon=False)
     figure.tight_layout(rect=(0, 0.06, 1, 1))
-    image.parent.mkdir(parents=True, exist_ok=True)
-    # No date inside: the same result gives the same bytes.
-    metadata = {"Date": None} if image.suffix == ".svg" else None
-    figure.savefig(image, metadata=metadata, facecolor="white")
-    pyplot.close(figure)
+    save(figure, image)
 
 
 def _latencies(axis: Any, size: Size) -> None:
@@ -97,7 +92,7 @@ def _latencies(axis: Any, size: Size) -> None:
     axis.xaxis.set_major_locator(MaxNLocator(5))
     axis.xaxis.set_major_formatter("{x:,.0f}")
     axis.set_title(f"open loop, {size.name} a request", fontsize=9)
-    _clean(axis)
+    clean(axis)
 
 
 def _maxima(axis: Any, sizes: Sequence[Size]) -> None:
@@ -118,13 +113,7 @@ def _maxima(axis: Any, sizes: Sequence[Size]) -> None:
     axis.yaxis.set_major_formatter("{x:,.0f}")
     axis.set_ylim(top=axis.get_ylim()[1] * 1.1)
     axis.set_title("closed loop: the highest rate on one core", fontsize=9)
-    _clean(axis)
-
-
-def _clean(axis: Any) -> None:
-    axis.grid(axis="y", color=GRID, linewidth=0.8)
-    axis.set_axisbelow(True)
-    axis.spines[["top", "right"]].set_visible(False)
+    clean(axis)
 
 
 def insert(document: Path, text: str, markers: tuple[str, str] = (BEGIN, END)) -> bool:
@@ -140,14 +129,17 @@ def insert(document: Path, text: str, markers: tuple[str, str] = (BEGIN, END)) -
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("result", type=Path, nargs="?")
-    path = parser.parse_args().result or newest()
+    parser.add_argument("result", type=Path, nargs="?", help="of benchmarks.load")
+    parser.add_argument("--engine", type=Path, help="a result of benchmarks.engine")
+    asked = parser.parse_args()
+    path = asked.result or newest("load")
     run = figures.read(path)
-    draw(run, IMAGE)
+    draw(run, IMAGES / "load.svg")
+    engine_plot.draw(engine_figures.read(asked.engine or newest("engine")), IMAGES / "engine.svg")
     for document in DOCUMENTS:
-        if document.exists() and insert(document, tables(run)):
+        if document.exists() and insert(document, tables(run, larger())):
             print(f"wrote the tables of {path.name} into {document.relative_to(_ROOT)}")
-    print(f"drew {IMAGE.relative_to(_ROOT)}")
+    print(f"drew load.svg and engine.svg in {IMAGES.relative_to(_ROOT)}")
 
 
 if __name__ == "__main__":

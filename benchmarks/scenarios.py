@@ -12,9 +12,11 @@ from msgspec import Struct
 
 from benchmarks.figures import Memory, RedisKill, Swap, spread
 from benchmarks.generator import Load, Records, Window, finish, fire, interrupt, percentile, start
+from benchmarks.processes import loading_s
 from benchmarks.throughput import Requests, Target
 
-SWAP_MAX_S = 240.0
+# Before the first answer of a new generation: workers map it, check it and make their Live of it.
+MOMENT_S = 2.0
 # After the first answer of a new generation: its pages are touched first, its caches are empty.
 SETTLE_S = 0.5
 _LOOK_S = 0.02
@@ -33,6 +35,7 @@ class _Half(Struct, frozen=True):
 
     quiet_ms: list[float]
     swap_ms: list[float]
+    moment_ms: list[float]  # of `swap_ms`, those while the workers change over
     swap_s: float
     faults: int
 
@@ -48,6 +51,7 @@ def swap(
     halves = [_swap_under_load(plan, target, requests, folder, activate) for _ in range(plan.swaps)]
     quiet = spread([percentile(half.quiet_ms, 0.999) for half in halves])
     swapping = spread([percentile(half.swap_ms, 0.999) for half in halves])
+    moment = spread([percentile(half.moment_ms, 0.999) for half in halves])
     return Swap(
         line_items=plan.line_items,
         swaps=plan.swaps,
@@ -60,6 +64,9 @@ def swap(
         quiet_p99_9_ms=quiet,
         swap_p99_9_ms=swapping,
         ratio_p99_9=swapping.median / quiet.median,
+        moment_requests=sum(len(half.moment_ms) for half in halves),
+        moment_p99_9_ms=moment,
+        moment_ratio_p99_9=moment.median / quiet.median,
         faults=sum(half.faults for half in halves),
     )
 
@@ -67,21 +74,26 @@ def swap(
 def _swap_under_load(
     plan: SwapPlan, target: Target, requests: Requests, folder: Path, activate: Callable[[], int]
 ) -> _Half:
-    load = _open(target, requests, plan.rate, SWAP_MAX_S, folder)
+    swap_max_s = loading_s(plan.line_items)
+    load = _open(target, requests, plan.rate, swap_max_s + 2 * plan.quiet_s + SETTLE_S, folder)
     run = start(load)
     time.sleep(load.warm_up_s + plan.quiet_s)
     started_ns = time.monotonic_ns()
-    swap_s = _swap_once(target.port, activate)
-    ended_ns = time.monotonic_ns() + int(SETTLE_S * 1e9)
+    swap_s = _swap_once(target.port, activate, swap_max_s)
+    first_ns = time.monotonic_ns()
+    ended_ns = first_ns + int(SETTLE_S * 1e9)
     # Quiet before and after: a slow drift of the machine is in both.
     time.sleep(SETTLE_S + plan.quiet_s)
     interrupt(run)
     window = finish(run, load)
-    inside, outside = Records(load).latencies_ms(started_ns, ended_ns)
-    return _Half(outside, inside, swap_s, window.faults)
+    records = Records(load)
+    inside, outside = records.latencies_ms(started_ns, ended_ns)
+    moment_ns = max(started_ns, first_ns - int(MOMENT_S * 1e9))
+    moment, _ = records.latencies_ms(moment_ns, ended_ns)
+    return _Half(outside, inside, moment, swap_s, window.faults)
 
 
-def _swap_once(port: int, activate: Callable[[], int]) -> float:
+def _swap_once(port: int, activate: Callable[[], int], max_s: float) -> float:
     """Seconds from the word to the first answer of the new generation."""
     started_s = time.monotonic()
     generation = activate()
@@ -90,8 +102,8 @@ def _swap_once(port: int, activate: Callable[[], int]) -> float:
             connection.request("GET", "/ping")
             if json.loads(connection.getresponse().read())["generation"] == generation:
                 break
-            if time.monotonic() - started_s > SWAP_MAX_S:
-                raise TimeoutError(f"generation {generation} is not served after {SWAP_MAX_S} s")
+            if time.monotonic() - started_s > max_s:
+                raise TimeoutError(f"generation {generation} is not served after {max_s} s")
             time.sleep(_LOOK_S)
     return time.monotonic() - started_s
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from adcore import compile as compile_index
 from benchmarks import figures, load, plot, shop
@@ -61,6 +62,7 @@ def test_a_run_has_every_figure_and_no_fault(tmp_path: Path) -> None:
         assert size.floor.answer_bytes == pytest.approx(size.ours.answer_bytes, rel=0.2)
     assert run.swap is not None
     assert (run.swap.faults, run.swap.swaps) == (0, load.SMOKE.swap.swaps)
+    assert 0 < (run.swap.moment_requests or 0) <= run.swap.swap_requests
     assert run.redis_kill is not None
     assert run.redis_kill.faults == 0
     assert run.redis_kill.answered_2xx == run.redis_kill.requests > 0
@@ -79,6 +81,29 @@ def test_a_run_has_every_figure_and_no_fault(tmp_path: Path) -> None:
     assert text.endswith("after\n")
     assert "old" not in text
     assert "| adcore |" in text
+    assert text.count("line items are swapped") == 2
+
+
+def test_a_larger_swap_is_told_beside_the_runs_own() -> None:
+    run = figures.read(plot.newest("load"))
+    assert run.swap is not None
+    larger = replace(
+        run,
+        swap=replace(
+            run.swap,
+            line_items=1_000_000,
+            moment_requests=100,
+            moment_p99_9_ms=figures.Spread(3.5, 3.0, 4.0),
+            moment_ratio_p99_9=1.25,
+        ),
+    )
+    rows = [row for row in tables(run, larger).splitlines() if "are swapped" in row]
+    assert rows[0] in tables(run)
+    assert [row.split(" while ")[1].split("|")[0] for row in rows[-2:]] == [
+        "1,000,000 line items are swapped / quiet ",
+        "1,000,000 line items are swapped, the change-over alone / quiet ",
+    ]
+    assert "1.25 (3.50 / " in rows[-1]
 
 
 def test_a_result_with_a_field_missing_is_refused(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ import random
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
-from adcore.catalog import Catalog
+from adcore.catalog import Ad, Catalog
 from server.delivery.bundle import Bundle, make_current
 from server.delivery.conversions import Lookbacks
 from server.delivery.render import Renderer
@@ -58,6 +59,28 @@ def test_a_line_item_s_lookbacks_are_its_own_or_the_usual_ones(tmp_path):
 
 def test_no_temporary_file_is_left(written):
     assert [path.name for path in written.parent.iterdir()] == [written.name]
+
+
+def test_no_temporary_file_is_left_when_a_catalog_can_not_be_written(tmp_path):
+    catalog = catalogs.minimal()
+    lost = replace(catalog.line_items[0], ads=(Ad(creative_id=999),))
+    with pytest.raises(ValueError, match="no such creative"):
+        write_bundle(tmp_path / "snapshot-7.bin", replace(catalog, line_items=(lost,)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_tables_of_many_records_are_read(tmp_path):
+    """More than the file's buffer holds, so that offsets are written behind what is flushed."""
+    catalog = catalogs.minimal()
+    line = catalog.line_items[0]
+    many = tuple(replace(line, id=number) for number in range(1, 3001))
+    write_bundle(tmp_path / "snapshot-7.bin", replace(catalog, line_items=many))
+    bundle, renderer = Bundle(tmp_path / "snapshot-7.bin"), Renderer(catalog, BASE_URL)
+    creative_id = line.ads[0].creative_id
+    for number in (0, 1, 1499, 2999):
+        ad = number * len(line.ads)
+        assert bundle.ad(ad) == renderer.template(many[number], creative_id)
+    assert (tmp_path / "snapshot-7.bin").stat().st_size > 1 << 20
 
 
 def test_a_file_cut_anywhere_is_refused(written):

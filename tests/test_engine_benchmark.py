@@ -14,7 +14,16 @@ import pytest
 from msgspec.structs import replace
 
 import adcore
-from benchmarks import engine, engine_figures, figures, plot, timing, workload
+from benchmarks import (
+    by_score,
+    engine,
+    engine_figures,
+    engine_plot,
+    figures,
+    plot,
+    timing,
+    workload,
+)
 from benchmarks.engine_tables import tables
 from benchmarks.numbered import Numbering
 from benchmarks.peers import PEERS, Columns, grouped
@@ -52,6 +61,15 @@ def test_a_run_has_every_figure(tmp_path: Path) -> None:
         assert case.select[0].answers != case.select[2].answers
     assert run.cases[0].of_ads_a.match.median == run.cases[0].of_ads_a.select.median == 1
     assert len({case.answers for case in run.cases}) == len(run.cases)
+    [scored] = [case.by_score for case in run.cases if case.by_score]
+    booked = run.cases[0].select[1]
+    assert (scored.winners, scored.won) == (booked.winners, booked.won)
+    assert scored.answers != booked.answers
+    assert 0 < scored.latency.p50_us.median <= scored.latency.p99_us.median
+
+    image = tmp_path / "engine.svg"
+    engine_plot.draw(run, image)
+    assert "<svg" in image.read_text()
 
     document = tmp_path / "README.md"
     begin, end = engine.MARKERS
@@ -62,6 +80,20 @@ def test_a_run_has_every_figure(tmp_path: Path) -> None:
     assert text.endswith(f"{end}\nafter\n")
     assert "old" not in text
     assert all(f"| {name}, {size.line_items} line items |" in text for name in engine.WORKLOADS)
+
+
+def test_a_result_from_before_scores_were_measured_is_drawn_without_them(tmp_path: Path) -> None:
+    run = engine_figures.read(engine.RESULTS / "engine-full-2026-11-25.json")
+    older = replace(run, cases=tuple(replace(case, by_score=None) for case in run.cases))
+    assert [curve.name for curve in engine_plot.selects(older)] == ["ADS-A", "ADS-B"]
+    assert [curve.name for curve in engine_plot.matches(older)] == [
+        "adcore",
+        "CRoaring",
+        "NumPy",
+        "adcore's scan",
+    ]
+    engine_plot.draw(older, tmp_path / "engine.svg")
+    assert "by score" not in tables(older)
 
 
 def test_the_readme_has_a_place_for_the_tables() -> None:
@@ -143,6 +175,19 @@ def test_peers_know_a_catalog_without_lines() -> None:
     columns = Columns(())
     for peer in (made(columns) for made in PEERS):
         assert peer.lines(peer.match(grouped({0: (1,)}))).tolist() == []
+
+
+def test_winners_that_are_not_the_best_by_score_end_the_run() -> None:
+    source = engine.catalog("ADS-A", LINES, SEED)
+    index = adcore.compile(source)
+    scored = by_score.scored(index, source, SEED)
+    asked = engine.requests("ADS-A", REQUESTS, SEED, winners=3)
+    subject = by_score.select(index, scored, asked)
+    by_score.check(index, subject, scored.scores, REQUESTS)
+
+    as_booked = [(request, index.live(workload.NOW_S), draw) for request, _, draw in subject.calls]
+    with pytest.raises(ValueError, match=r"scores .* win, not"):
+        by_score.check(index, subject._replace(calls=as_booked), scored.scores, REQUESTS)
 
 
 # -- the dump --------------------------------------------------------------------------------------

@@ -5,21 +5,23 @@
     │ 8 B   │ u64       │ msgpack Head │ adcore │ AdTemplate │ click URL │ 2 u32     │ JSON  │
     └───────┴───────────┴──────────────┴────────┴────────────┴───────────┴───────────┴───────┘
 
-Sections start on 64 bytes. `ads` and `clicks` are tables: a count, n + 1 offsets (u64), then
-the records. An ad is found by its number; a click URL by creative id, in a sorted column of ids
-of its own, and so are a line item's lookbacks, where they are not the usual ones. Nothing is
-decoded when a worker opens the file, so that a swap costs it little however large the catalog is.
-The file is private to one machine: numbers have its byte order.
+The head has the first page. Sections start on 64 bytes. `ads` and `clicks` are tables: a count,
+n + 1 offsets (u64), then the records. An ad is found by its number; a click URL by creative id, in
+a sorted column of ids of its own, and so are a line item's lookbacks, where they are not the usual
+ones. Nothing is decoded when a worker opens the file, so that a swap costs it little however large
+the catalog is; and no table is in memory while it is written: ads of a million line items take
+1.3 GB. The file is private to one machine: numbers have its byte order.
 """
 
 import mmap
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 from msgspec import Struct
@@ -30,9 +32,11 @@ from server.delivery.conversions import Lookbacks
 from server.delivery.render import AdTemplate, Renderer
 from server.errors import SnapshotError
 
-MAGIC: Final = b"adcore\x00\x01"
+MAGIC: Final = b"adcore\x00\x02"
 _ALIGNMENT: Final = 64  # a cache line: the index relies on it
-_HEAD_BYTES_MAX: Final = 1 << 16
+_HEAD_ROOM_BYTES: Final = 4096  # with what is before it; five sections take 200
+_BUFFER_BYTES: Final = 1 << 20  # of the file being written: records are a few hundred bytes
+_NUMBER_BYTES: Final = 8
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_ad = msgspec.msgpack.Decoder(AdTemplate).decode
@@ -42,7 +46,7 @@ class Head(Struct, frozen=True, kw_only=True):
     generation: int
     line_items: int
     built_at_s: int
-    sections: dict[str, tuple[int, int]]  # name -> offset from the end of the head, size in bytes
+    sections: dict[str, tuple[int, int]]  # name -> offset in the file, size in bytes
 
 
 def write(path: Path, catalog: Catalog, base_url: str, head: Head) -> None:
@@ -50,39 +54,64 @@ def write(path: Path, catalog: Catalog, base_url: str, head: Head) -> None:
 
     Raises `adcore.layout.LayoutError` for a catalog that the engine can't take.
     """
+    sections = _sections(catalog, base_url)
+    temporary = path.with_suffix(".tmp")
+    try:
+        with temporary.open("wb", buffering=_BUFFER_BYTES) as file:
+            placed = {}
+            file.seek(_HEAD_ROOM_BYTES)
+            for name, put in sections:
+                start = file.seek(_aligned(file.tell()))
+                put(file)
+                placed[name] = (start, file.tell() - start)
+            file.truncate(_aligned(file.tell()))
+            encoded = _encode(msgspec.structs.replace(head, sections=placed))
+            file.seek(0)
+            file.write(MAGIC + len(encoded).to_bytes(_NUMBER_BYTES, "little") + encoded)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)  # where memory is the disk, half a file is half of it
+        raise
+
+
+def _sections(catalog: Catalog, base_url: str) -> Iterator[tuple[str, Callable[[BinaryIO], Any]]]:
+    """Each section's name, and what writes it into the file; one at a time is in memory."""
+    index = compile_index(catalog).buffer
+    yield "index", lambda file: file.write(index)
     renderer = Renderer(catalog, base_url)
+    ads = (
+        _encode(renderer.template(line_item, ad.creative_id))
+        for line_item in catalog.line_items
+        for ad in line_item.ads
+    )
+    ad_count = sum(len(line_item.ads) for line_item in catalog.line_items)
+    yield "ads", partial(_write_table, ad_count, ads)
     clicks = {creative.id: creative.click_url for creative in catalog.creatives}
     creative_ids = array("Q", sorted(clicks))
+    yield "creative_ids", lambda file: file.write(creative_ids)
+    urls = (clicks[creative_id].encode() for creative_id in creative_ids)
+    yield "clicks", partial(_write_table, len(clicks), urls)
     lookbacks = _lookbacks(catalog)
     line_item_ids = array("Q", sorted(lookbacks))
-    sections: dict[str, bytes | memoryview] = {
-        "index": compile_index(catalog).buffer,
-        "ads": _table(
-            _encode(renderer.template(line_item, ad.creative_id))
-            for line_item in catalog.line_items
-            for ad in line_item.ads
-        ),
-        "creative_ids": creative_ids.tobytes(),
-        "clicks": _table(clicks[creative_id].encode() for creative_id in creative_ids),
-        "line_item_ids": line_item_ids.tobytes(),
-        "lookbacks": array("I", chain(*(lookbacks[id_] for id_ in line_item_ids))).tobytes(),
-        "names": msgspec.json.encode(_names(catalog)),
-    }
-    offset = 0
-    placed = {}
-    for name, section in sections.items():
-        placed[name] = (offset, len(section))
-        offset = _aligned(offset + len(section))
-    encoded = _encode(msgspec.structs.replace(head, sections=placed))
-    temporary = path.with_suffix(".tmp")
-    with temporary.open("wb") as file:
-        file.write(MAGIC + len(encoded).to_bytes(8, "little") + encoded)
-        start = _aligned(file.tell())
-        for name, section in sections.items():
-            file.seek(start + placed[name][0])
-            file.write(section)
-        file.truncate(start + offset)
-    temporary.rename(path)
+    yield "line_item_ids", lambda file: file.write(line_item_ids)
+    pairs = array("I", chain(*(lookbacks[id_] for id_ in line_item_ids)))
+    yield "lookbacks", lambda file: file.write(pairs)
+    names = msgspec.json.encode(_names(catalog))
+    yield "names", lambda file: file.write(names)
+
+
+def _write_table(count: int, records: Iterable[bytes], file: BinaryIO) -> None:
+    """Write the records as they come, and then the offsets before them."""
+    start = file.tell()
+    file.seek(start + _NUMBER_BYTES * (count + 2))
+    offsets = array("Q", [0])
+    for record in records:
+        offsets.append(offsets[-1] + file.write(record))
+    end = file.tell()
+    file.seek(start)
+    file.write(count.to_bytes(_NUMBER_BYTES, "little"))
+    file.write(offsets)
+    file.seek(end)
 
 
 class Bundle:
@@ -96,14 +125,13 @@ class Bundle:
             raise SnapshotError("missing", f"{path.name}: {error}") from None
         view = memoryview(mapped)
         size = int.from_bytes(view[8:16], "little")
-        if bytes(view[:8]) != MAGIC or size > _HEAD_BYTES_MAX:
+        if bytes(view[:8]) != MAGIC or size > _HEAD_ROOM_BYTES - 16:
             raise SnapshotError("decode", f"{path.name} is not a snapshot of this version")
         try:
             self.head = msgspec.msgpack.decode(view[16 : 16 + size], type=Head)
-            start = _aligned(16 + size)
             parts = {
-                name: _section(view, start + offset, length)
-                for name, (offset, length) in self.head.sections.items()
+                name: _section(view, start, length)
+                for name, (start, length) in self.head.sections.items()
             }
             self.index = Index.attach(parts["index"])
             self._ads = _Table(parts["ads"])
@@ -178,14 +206,6 @@ def _section(view: memoryview, start: int, size: int) -> memoryview:
     if not 0 <= start <= start + size <= len(view):
         raise ValueError("a section lies outside the file")
     return view[start : start + size]
-
-
-def _table(records: Iterable[bytes]) -> bytes:
-    kept = list(records)
-    offsets = array("Q", [0])
-    for record in kept:
-        offsets.append(offsets[-1] + len(record))
-    return len(kept).to_bytes(8, "little") + offsets.tobytes() + b"".join(kept)
 
 
 def _aligned(size: int) -> int:

@@ -1,5 +1,12 @@
+from typing import final
+
 from server.ledger.wal import Body
 
+SKEW_S: int
+HELD_S: int
+HELD_MAX: int
+
+@final
 class Counter:
     @property
     def waiting(self) -> int: ...

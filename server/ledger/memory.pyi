@@ -1,3 +1,5 @@
+from typing import final
+
 from server.ledger.ids import IdTable
 
 KEPT_S: int
@@ -7,10 +9,12 @@ CROWD_KEPT_S: int
 DOUBLE_CLICK_S: int
 CLICKS_A_MINUTE_MAX: int
 
+@final
 class Ids:
     served: IdTable
     events: IdTable
     def __init__(self) -> None: ...
 
+@final
 class Memory:
     def __init__(self) -> None: ...
