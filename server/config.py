@@ -80,9 +80,9 @@ class Config(Struct, frozen=True, kw_only=True):
     # The log and its checkpoints: a disk that outlives the machine.
     ledger_dir: str = ""
     # PEM files; with a certificate an aggregator speaks TLS, with a CA a forwarder does.
-    ledger_tls_cert: str = ""
-    ledger_tls_key: str = ""
-    ledger_tls_ca: str = ""
+    ledger_tls_cert_file: str = ""
+    ledger_tls_key_file: str = ""
+    ledger_tls_ca_file: str = ""
 
     # -- whom to believe
     trusted_proxies: Words = ()  # CIDR ranges whose X-Forwarded-For is believed

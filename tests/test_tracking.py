@@ -480,8 +480,7 @@ def test_a_spool_that_fails_is_counted_and_the_client_does_not_notice(tmp_path, 
     with_no_room = Spool(tmp_path / "spool", "w1", now_s=NOW_S, bytes_max=10)
     tracker = make_tracker(with_no_room, {CREATIVE: SHOES}, counted)
     ask = Ask("GET", PATHS[kind], query_of(kind), FROM_BROWSER, "")
-    answer = answering(tracker, kind)(ask, "", NOW_S)
-    assert_answered(answer, kind)
+    assert_answered(answering(tracker, kind)(ask, "", NOW_S), kind)
     assert counted == [Outcome.SPOOL_FAILED]
     with_no_room.close()
 

@@ -276,8 +276,8 @@ class Aggregator:
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:
-    if not config.ledger_tls_cert:
+    if not config.ledger_tls_cert_file:
         return None
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    context.load_cert_chain(config.ledger_tls_cert, config.ledger_tls_key or None)
+    context.load_cert_chain(config.ledger_tls_cert_file, config.ledger_tls_key_file or None)
     return context

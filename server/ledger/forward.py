@@ -234,6 +234,6 @@ class Link:
 
 
 def _tls(config: Config) -> ssl.SSLContext | None:
-    if not config.ledger_tls_ca:
+    if not config.ledger_tls_ca_file:
         return None
-    return ssl.create_default_context(cafile=config.ledger_tls_ca)
+    return ssl.create_default_context(cafile=config.ledger_tls_ca_file)
