@@ -182,15 +182,16 @@ cdef class Index:
 
     def differences(self, Request request, Live live, uint32_t word_first, uint32_t word_count):
         cdef list placements = self._placements(request, live)
-        cdef uint32_t differences = 0
-        cdef uint32_t number
+        cdef uint32_t number, differences = 0
         self.busy = True
         try:
             self._begin(request)
             for number in range(<uint32_t> len(placements)):
                 self._prepare(request, live, number, True)
+                # Not what is live: a stop from another thread would fall between index and scan.
+                self.choice.matcher.plain[0] = live.due
                 with nogil:
-                    differences += _differences(self.choice, live.bitmap, word_first, word_count)
+                    differences += _differences(self.choice, live.due, word_first, word_count)
         finally:
             self.busy = False
         return differences
@@ -266,8 +267,7 @@ cdef class Index:
             raise IndexError("no such detail")
         return Verdict(
             line.line, line.line_item_id, _tier(&self.tables, line).priority, line.ecpm_micros,
-            Reason(reason),
-            dimension, by,
+            Reason(reason), dimension, by,
         )
 
     def rank_of(self, int64_t line_item_id):

@@ -102,7 +102,7 @@ cdef const char* _shape(Tables* tables) noexcept nogil:
         return "the number of bitmaps is contradictory"
     if not counts[SLOTS] or counts[SLOTS] & (counts[SLOTS] - 1):
         return "the value table is not a power of two"
-    if counts[TERM_FIRSTS] != rows + 1:
+    if counts[TERM_FIRSTS] != (rows + TERM_ROWS - 1) // TERM_ROWS:
         return "the number of terms is contradictory"
     if not counts[PREDICATES]:
         return "the number of predicates is contradictory"
@@ -186,15 +186,20 @@ cdef const char* _check_settings(Tables* tables) noexcept nogil:
 
 
 cdef const char* _check_rows(Tables* tables) noexcept nogil:
-    cdef uint32_t row
+    cdef uint32_t row, term = 0
     for row in range(tables.row_count):
         if tables.row_ranks[row] >= tables.counts[LINES]:
             return "a row is out of bounds"
         if row and tables.row_ranks[row] < tables.row_ranks[row - 1]:
             return "the rows are not in order"
-        if tables.term_firsts[row] > tables.term_firsts[row + 1]:
+        if row % TERM_ROWS == 0 and tables.term_firsts[row // TERM_ROWS] != term:
             return "the terms are not in order"
-    if tables.term_firsts[tables.row_count] != tables.counts[TERMS]:
+        while term < tables.counts[TERMS] and not tables.terms[term] & TERM_LAST:
+            term += 1
+        if term == tables.counts[TERMS]:
+            return "the number of terms is contradictory"
+        term += 1
+    if term != tables.counts[TERMS]:
         return "the number of terms is contradictory"
     return NULL
 
@@ -204,7 +209,7 @@ cdef const char* _check_terms(Tables* tables) noexcept nogil:
     cdef uint32_t number
     cdef const char* fault
     for number in range(tables.counts[TERMS]):
-        if tables.terms[number] >= predicate_count:
+        if tables.terms[number] & ~<uint32_t> TERM_LAST >= predicate_count:
             return "a term is out of bounds"
     for number in range(predicate_count):
         if tables.predicates[number] >= tables.predicates[number + 1]:

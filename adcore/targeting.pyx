@@ -266,6 +266,10 @@ cdef class Rows:
         cdef uint32_t* terms
         cdef uint32_t place, back
         cdef Part part
+        if not self.part_count:
+            # Each row has a last term: this one excludes nothing, which is true of all requests.
+            self.values.bytes = 0
+            self._keep(<uint32_t> SPACE_SITE, True)
         for place in range(1, self.part_count):
             part = self.parts[place]
             back = place

@@ -55,6 +55,14 @@ def test_a_line_item_that_can_not_be_compiled_is_named(
     assert raised.value.line_item_id == bad.id
 
 
+def test_an_id_is_of_one_line_item() -> None:
+    """Plans and stops are for ids: one of the two would have run on."""
+    message = r"line_items\[3\]: has the id of line_items\[1\]"
+    with pytest.raises(LayoutError, match=message) as raised:
+        adcore.compile(catalog_of(item(1), item(7), item(3), item(7)))
+    assert raised.value.line_item_id == 7
+
+
 def test_labels_of_the_campaign_and_the_advertiser_count_once_and_together() -> None:
     records = {
         "advertisers": (Advertiser(1, "advertiser", "a.example", labels=("top", *LABELS[:3])),),
