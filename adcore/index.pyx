@@ -20,7 +20,8 @@ from adcore.request cimport Placement, Request
 from adcore.explaining cimport NO_DETAIL, TARGETING, _judge
 from adcore.scanning cimport _differences, _matching_lines, _number_rows
 from adcore.tables cimport (
-    ADS, COLUMNS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open, _tier,
+    ADS, COLUMNS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open, _text,
+    _tier,
 )
 from adcore.win cimport Win
 
@@ -281,8 +282,7 @@ cdef class Index:
         if not 0 <= <int64_t> space - KEY_SPACE_FIRST < self.tables.counts[FEATURES]:
             raise IndexError("no such detail")
         key = &self.tables.features[space - KEY_SPACE_FIRST]
-        text = self.tables.texts[key.text_first:key.text_first + key.text_bytes]
-        return "key:" + text.decode("utf-8", "replace")
+        return "key:" + _text(key, self.tables.texts)[:key.text_bytes].decode("utf-8", "replace")
 
     cdef list _placements(self, Request request, Live live):
         """Return the request's placements, if it may be answered now."""
