@@ -26,5 +26,7 @@ cdef class Assembly:
     cdef void _place_rows(self) noexcept nogil
     cdef void _fill_lines(self) noexcept nogil
     cdef void _fill_rows(self) noexcept nogil
+    cdef void _write_slots(self, uint32_t* slots) noexcept nogil
+    cdef void _write_terms(self, uint32_t* firsts, uint32_t* terms) noexcept nogil
     cdef void _fill_checks(self) noexcept nogil
     cdef size_t _write_predicates(self, uint32_t* places, uint8_t* to) noexcept nogil

@@ -13,12 +13,12 @@ from libc.string cimport memcpy, memset
 
 from adcore.booking cimport Booked, Booking
 from adcore.columns cimport Columns, Named
-from adcore.numbering cimport Distinct
+from adcore.numbering cimport Distinct, Slot
 from adcore.tables cimport (
     ADS, BITMAPS, BLOCK_ROWS, BLOCK_WORDS, CHECKED, CHECKED_ROWS, CHECKS, CHECK_FIRSTS, COLUMNS,
     CREATIVES, ECPM_MAX, FEATURES, GROUPS, LABELS, LINES, POSTINGS, POSTING_ROWS, PREDICATES,
-    PREDICATE_BYTES, RANGES, ROW_RANKS, SECTION_COUNT, SLOTS, TERMS, TERM_FIRSTS, TEXTS, TIERS,
-    Column, Group, Line, Posting, Slot, Tier,
+    PREDICATE_BYTES, RANGES, ROW_RANKS, SECTION_COUNT, SLOTS, TERMS, TERM_FIRSTS, TERM_LAST,
+    TERM_ROWS, TEXTS, TIERS, Column, Group, Line, Posting, Tier, _slot,
 )
 from adcore.vector cimport Vector, _room
 
@@ -85,8 +85,8 @@ cdef class Assembly:
         sizes[<int> POSTING_ROWS] = self.columns.listed_rows * sizeof(uint32_t)
         sizes[<int> FEATURES] = self.numbering.features.bytes
         sizes[<int> TEXTS] = self.numbering.texts.bytes
-        sizes[<int> SLOTS] = (<size_t> self.numbering.feature_slots.mask + 1) * sizeof(Slot)
-        sizes[<int> TERM_FIRSTS] = (<size_t> self.row_count + 1) * sizeof(uint32_t)
+        sizes[<int> SLOTS] = (<size_t> self.numbering.feature_slots.mask + 1) * sizeof(uint32_t)
+        sizes[<int> TERM_FIRSTS] = (self.row_count + TERM_ROWS - 1) // TERM_ROWS * sizeof(uint32_t)
         sizes[<int> TERMS] = self.term_count * sizeof(uint32_t)
         sizes[<int> PREDICATES] = (
             self.numbering.predicates.bytes // sizeof(Distinct) + 1) * sizeof(uint32_t)
@@ -213,14 +213,29 @@ cdef class Assembly:
         _copy(self.sections[<int> FEATURES], self.numbering.features)
         _copy(self.sections[<int> TEXTS], self.numbering.texts)
         _copy(self.sections[<int> RANGES], self.rows.ranges)
-        memcpy(self.sections[<int> SLOTS], self.numbering.feature_slots.slots,
-               (<size_t> self.numbering.feature_slots.mask + 1) * sizeof(Slot))
-        memcpy(self.sections[<int> TERM_FIRSTS], self.term_firsts,
-               (<size_t> self.row_count + 1) * sizeof(uint32_t))
-        memcpy(self.sections[<int> TERMS], self.terms, self.term_count * sizeof(uint32_t))
+        self._write_slots(<uint32_t*> self.sections[<int> SLOTS])
+        self._write_terms(
+            <uint32_t*> self.sections[<int> TERM_FIRSTS], <uint32_t*> self.sections[<int> TERMS])
         self._write_predicates(
             <uint32_t*> self.sections[<int> PREDICATES],
             <uint8_t*> self.sections[<int> PREDICATE_BYTES])
+
+    cdef void _write_slots(self, uint32_t* slots) noexcept nogil:
+        cdef uint32_t mask = self.numbering.feature_slots.mask
+        cdef const Slot* slot
+        cdef uint32_t place
+        for place in range(mask + 1):
+            slot = &self.numbering.feature_slots.slots[place]
+            if slot.feature_after:
+                slots[place] = _slot(<uint64_t> slot.tag << 32, mask, slot.feature_after - 1)
+
+    cdef void _write_terms(self, uint32_t* firsts, uint32_t* terms) noexcept nogil:
+        cdef uint32_t row
+        memcpy(terms, self.terms, self.term_count * sizeof(uint32_t))
+        for row in range(self.row_count):
+            if row % TERM_ROWS == 0:
+                firsts[row // TERM_ROWS] = self.term_firsts[row]
+            terms[self.term_firsts[row + 1] - 1] |= <uint32_t> TERM_LAST
 
     cdef void _fill_checks(self) noexcept nogil:
         """Put the checks into the order of rows, and note which rows have any."""

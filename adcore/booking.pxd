@@ -30,6 +30,7 @@ cdef class Booking:
     cdef Vector creatives       # Creative
     cdef Vector labels          # uint32
     cdef uint64_t lotteries[4]  # bit n: priority n is a lottery
+    cdef dict line_numbers      # by id
     cdef dict priorities, campaigns, campaign_labels, advertisers
     cdef dict creatives_by_id, creative_numbers, label_firsts
     cdef object all_zones

@@ -53,6 +53,7 @@ cdef class Booking:
 
     def __init__(self, catalog):
         self.second_price = catalog.account.auction == "second_price"
+        self.line_numbers = {}
         self.priorities = {priority.number: priority for priority in catalog.priorities}
         self.campaigns = {campaign.id: campaign for campaign in catalog.campaigns}
         self.campaign_labels = {}
@@ -99,6 +100,11 @@ cdef class Booking:
         cdef Booked booked
         cdef Settings settings
         cdef Price price
+        number = self.line_count()
+        other = self.line_numbers.setdefault(item.id, number)
+        if other != number:
+            # A stop or a plan is for an id, and would reach one of them only.
+            raise LayoutError(f"line_items[{number}]: has the id of line_items[{other}]", item.id)
         booked.priority = self._priority(item)
         campaign = _of(self.campaigns, item.campaign_id, "campaign", item)
         price = _price(item.rate)
@@ -107,7 +113,7 @@ cdef class Booking:
         booked.line.line_item_id = item.id
         booked.line.ecpm_micros = price.ecpm_micros
         booked.line.price_micros = price.price_micros
-        booked.line.line = self.line_count()
+        booked.line.line = number
         booked.line.group = 0
         booked.line.ad_first = <uint32_t> (self.ads.bytes // sizeof(Ad))
         settings.ppm = price.ppm

@@ -10,7 +10,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from adcore.choosing cimport Choice, Context
 from adcore.tables cimport (
     CHECKED_ROWS, CHECK_ALL, CHECK_ANY, CHECK_MASK, CHECK_PREDICATE, CHECK_RANGE, CHECK_SHIFT,
-    KEY_SPACE_FIRST, Predicate, Range, _number, _predicate,
+    KEY_SPACE_FIRST, TERM_LAST, TERM_ROWS, Predicate, Range, Tables, _number, _predicate,
 )
 
 
@@ -39,13 +39,29 @@ cdef inline bint _holds(const Choice* choice, uint32_t number) noexcept nogil:
     return predicate.negated
 
 
-cdef bint _terms_hold(const Choice* choice, uint32_t row) noexcept nogil:
-    """Whether the marked request satisfies what the columns say of the row."""
-    cdef uint32_t term
-    for term in range(choice.tables.term_firsts[row], choice.tables.term_firsts[row + 1]):
-        if not _holds(choice, choice.tables.terms[term]):
-            return False
-    return True
+cdef const uint32_t* _terms(const Tables* tables, uint32_t row) noexcept nogil:
+    """Find the row's terms."""
+    cdef const uint32_t* term = tables.terms + tables.term_firsts[row // TERM_ROWS]
+    cdef uint32_t _row
+    for _row in range(row % TERM_ROWS):
+        term = _behind_terms(term)
+    return term
+
+
+cdef const uint32_t* _behind_terms(const uint32_t* term) noexcept nogil:
+    """Step from any term of a row to the first of the next row."""
+    while not term[0] & TERM_LAST:
+        term += 1
+    return term + 1
+
+
+cdef bint _terms_hold(const Choice* choice, const uint32_t* term) noexcept nogil:
+    """Whether the marked request satisfies what the columns say of a row, given its first term."""
+    while _holds(choice, term[0] & ~<uint32_t> TERM_LAST):
+        if term[0] & TERM_LAST:
+            return True
+        term += 1
+    return False
 
 
 # -- checks ----------------------------------------------------------------------------------------
@@ -147,11 +163,14 @@ cdef uint32_t _failing_space(
     cdef uint32_t place, failing = 0
     cdef const uint32_t* check
     cdef const uint32_t* end
-    for place in range(choice.tables.term_firsts[row], choice.tables.term_firsts[row + 1]):
-        if not _holds(choice, choice.tables.terms[place]):
+    cdef const uint32_t* term = _terms(choice.tables, row)
+    cdef const uint32_t* term_end = _behind_terms(term)
+    while term < term_end:
+        if not _holds(choice, term[0] & ~<uint32_t> TERM_LAST):
             if not failing:
-                space[0] = _predicate(choice.tables, choice.tables.terms[place]).space
+                space[0] = _predicate(choice.tables, term[0] & ~<uint32_t> TERM_LAST).space
             failing += 1
+        term += 1
     if not _has_checks(choice, row):
         return failing
     place = _place(choice, row)

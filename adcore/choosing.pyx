@@ -8,7 +8,6 @@ and only the last winner can be: another one must be in the running first, and t
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
-from libc.string cimport memset
 
 from adcore.arithmetic cimport _scale
 from adcore.bits cimport _count
@@ -303,7 +302,8 @@ cdef inline void _count_seen(
 ) noexcept nogil:
     choice.seen[SEEN_ROWS] += min(words * 64, choice.tables.row_count - word * 64)
     choice.seen[SEEN_LIVE] += _count(choice.matcher.plain[0] + word, words)
-    choice.seen[SEEN_MATCHING] += _count(rows, words)
+    if rows != NULL:
+        choice.seen[SEEN_MATCHING] += _count(rows, words)
 
 
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:
@@ -320,14 +320,27 @@ cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:
     outcomes[7] = seen[SEEN_MATCHING] - refused - seen[SEEN_WON]
 
 
+cdef inline bint _offer_all(
+    Choice* choice, uint32_t word, uint32_t words, const uint64_t* rows
+) noexcept nogil:
+    cdef uint32_t place
+    cdef uint64_t bits
+    for place in range(words):
+        bits = rows[place]
+        while bits:
+            if _offer(choice, (word + place) * 64 + <uint32_t> _lowest_bit(bits)):
+                return True
+            bits &= bits - 1
+    return False
+
+
 cdef void _fill(Choice* choice) noexcept nogil:
     """Find the winners of the placement in `choice.context`, whose plan is in `choice.matcher`."""
     cdef uint64_t[MATCH_WORDS_MAX] rows
     cdef uint32_t row_words = choice.tables.row_words
     cdef uint32_t word = 0
     cdef uint32_t block = 0
-    cdef uint32_t words, place
-    cdef uint64_t bits
+    cdef uint32_t words
     choice.candidate_count = 0
     choice.candidate_weight = 0
     choice.pending = NO_WINNER
@@ -341,16 +354,13 @@ cdef void _fill(Choice* choice) noexcept nogil:
         words = BLOCK_WORDS if block < SMALL_BLOCKS else MATCH_WORDS_MAX
         words = min(words, row_words - word)
         block += 1
-        if not _match(&choice.matcher, word, words, rows):
-            memset(rows, 0, words * sizeof(uint64_t))
-        _count_seen(choice, word, words, rows)
-        for place in range(words):
-            bits = rows[place]
-            while bits:
-                if _offer(choice, (word + place) * 64 + <uint32_t> _lowest_bit(bits)):
-                    _price_pending(choice, choice.context.floor_micros)
-                    return
-                bits &= bits - 1
+        if _match(&choice.matcher, word, words, rows):
+            _count_seen(choice, word, words, rows)
+            if _offer_all(choice, word, words, rows):
+                _price_pending(choice, choice.context.floor_micros)
+                return
+        else:
+            _count_seen(choice, word, words, NULL)
         word = max(word + words, choice.row_skip // BLOCK_ROWS * BLOCK_WORDS)
         if _passed(choice, word * 64):
             _price_pending(choice, choice.context.floor_micros)

@@ -10,6 +10,7 @@ from adcore.vector cimport Vector
 cdef struct Named:
     uint32_t feature
     uint32_t row_count
+    uint32_t best_row       # the first; 0 where it will be a bitmap
     bint dense
 
 cdef class Columns:
@@ -23,6 +24,7 @@ cdef class Columns:
     cdef uint32_t* predicates
     cdef uint32_t* counters         # one a feature, and so the two that follow
     cdef uint32_t* touched          # whose counter is not zero, in one column
+    cdef uint32_t* best_rows        # the first row of each of those
     cdef uint32_t* posting_next
     cdef uint32_t firsts[COLUMNS_MAX + 1]           # in rows
     cdef uint32_t name_firsts[COLUMNS_MAX + 1]      # in names

@@ -11,7 +11,7 @@ feature, and in a second pass written.
 
 cimport cython
 from cpython.mem cimport PyMem_RawFree
-from libc.stdint cimport uint32_t, uint64_t
+from libc.stdint cimport uint16_t, uint32_t, uint64_t
 from libc.string cimport memcpy, memset
 
 from adcore.limits cimport COLUMNS_MAX, PREDICATES_MAX
@@ -47,6 +47,7 @@ cdef class Columns:
         PyMem_RawFree(self.predicates)
         PyMem_RawFree(self.counters)
         PyMem_RawFree(self.touched)
+        PyMem_RawFree(self.best_rows)
         PyMem_RawFree(self.posting_next)
 
     cdef int measure(
@@ -63,6 +64,7 @@ cdef class Columns:
         self.predicates = <uint32_t*> _room(self.term_count, sizeof(uint32_t))
         self.counters = <uint32_t*> _room(self.feature_count, sizeof(uint32_t))
         self.touched = <uint32_t*> _room(self.feature_count, sizeof(uint32_t))
+        self.best_rows = <uint32_t*> _room(self.feature_count, sizeof(uint32_t))
         self.posting_next = <uint32_t*> _room(self.feature_count, sizeof(uint32_t))
         with nogil:
             self._deal(term_firsts, terms)
@@ -134,6 +136,7 @@ cdef class Columns:
                     ):
                         if not counters[values[number]]:
                             touched[touched_count] = values[number]
+                            self.best_rows[touched_count] = self.rows[place]
                             touched_count += 1
                         counters[values[number]] += 1
             self.name_firsts[column] = <uint32_t> (self.names.bytes // sizeof(Named))
@@ -142,6 +145,7 @@ cdef class Columns:
                 named[place].feature = touched[place]
                 named[place].row_count = self.counters[touched[place]]
                 named[place].dense = named[place].row_count >= dense_min
+                named[place].best_row = 0 if named[place].dense else self.best_rows[place]
                 if named[place].dense:
                     self.bitmap_count += 1
                 else:
@@ -168,8 +172,11 @@ cdef class Columns:
         cdef uint32_t bitmap_next = self.count
         cdef uint64_t row_next = 0
         cdef uint32_t number, place = 0
+        cdef Feature* feature
         for number in range(name_count):
-            features[names[number].feature].posting_count += 1
+            feature = &features[names[number].feature]
+            feature.posting_count += 1
+            feature.best_row = min(feature.best_row, names[number].best_row)
         for number in range(self.feature_count):
             features[number].posting_first = place
             self.posting_next[number] = place
@@ -194,18 +201,18 @@ cdef class Columns:
             named = <const Named*> self.names.data + number
             posting = &postings[posting_next[named.feature]]
             posting_next[named.feature] += 1
-            posting.column = column
+            posting.column = <uint16_t> column
             posting.row_count = named.row_count
+            posting.best_row = named.best_row
+            posting.dense = named.dense
             if named.dense:
-                posting.row_first = 0
-                posting.bitmap = bitmap_next[0]
+                posting.first = bitmap_next[0]
                 memcpy(bitmaps + <size_t> bitmap_next[0] * self.row_words, base,
                        self.row_words * sizeof(uint64_t))
                 self.counters[named.feature] = DENSE | bitmap_next[0]
                 bitmap_next[0] += 1
             else:
-                posting.row_first = <uint32_t> row_next[0]
-                posting.bitmap = 0
+                posting.first = <uint32_t> row_next[0]
                 self.counters[named.feature] = <uint32_t> row_next[0]
                 row_next[0] += named.row_count
         self._fill_names(column, bitmaps, <uint32_t*> sections[<int> POSTING_ROWS])

@@ -80,7 +80,7 @@ class Index:
     def explain(self, request: Request, live: Live, draw: int) -> list[Explanation]:
         """Give each placement's winners and why every other line item lost, as `select` decides.
 
-        Reads every line item, 60 to 70 ns each: for people who ask, not for each request.
+        Reads every line item, 70 to 80 ns each: for people who ask, not for each request.
         """
     def verdict(self, rank: int, reason: int, detail: int) -> Verdict:
         """Put one entry of an Explanation in words."""

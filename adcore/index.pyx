@@ -20,7 +20,8 @@ from adcore.request cimport Placement, Request
 from adcore.explaining cimport NO_DETAIL, TARGETING, _judge
 from adcore.scanning cimport _differences, _matching_lines, _number_rows
 from adcore.tables cimport (
-    ADS, COLUMNS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open, _tier,
+    ADS, COLUMNS, FEATURES, KEY_SPACE_FIRST, LINES, ZONES, Feature, Line, _check, _open, _text,
+    _tier,
 )
 from adcore.win cimport Win
 
@@ -182,15 +183,16 @@ cdef class Index:
 
     def differences(self, Request request, Live live, uint32_t word_first, uint32_t word_count):
         cdef list placements = self._placements(request, live)
-        cdef uint32_t differences = 0
-        cdef uint32_t number
+        cdef uint32_t number, differences = 0
         self.busy = True
         try:
             self._begin(request)
             for number in range(<uint32_t> len(placements)):
                 self._prepare(request, live, number, True)
+                # Not what is live: a stop from another thread would fall between index and scan.
+                self.choice.matcher.plain[0] = live.due
                 with nogil:
-                    differences += _differences(self.choice, live.bitmap, word_first, word_count)
+                    differences += _differences(self.choice, live.due, word_first, word_count)
         finally:
             self.busy = False
         return differences
@@ -266,8 +268,7 @@ cdef class Index:
             raise IndexError("no such detail")
         return Verdict(
             line.line, line.line_item_id, _tier(&self.tables, line).priority, line.ecpm_micros,
-            Reason(reason),
-            dimension, by,
+            Reason(reason), dimension, by,
         )
 
     def rank_of(self, int64_t line_item_id):
@@ -281,8 +282,7 @@ cdef class Index:
         if not 0 <= <int64_t> space - KEY_SPACE_FIRST < self.tables.counts[FEATURES]:
             raise IndexError("no such detail")
         key = &self.tables.features[space - KEY_SPACE_FIRST]
-        text = self.tables.texts[key.text_first:key.text_first + key.text_bytes]
-        return "key:" + text.decode("utf-8", "replace")
+        return "key:" + _text(key, self.tables.texts)[:key.text_bytes].decode("utf-8", "replace")
 
     cdef list _placements(self, Request request, Live live):
         """Return the request's placements, if it may be answered now."""

@@ -7,13 +7,10 @@ walk the longest run that the catalog itself made; half the slots are free, so r
 from libc.stdint cimport uint32_t, uint64_t, uint8_t
 from libc.string cimport memcpy
 
-from adcore.tables cimport SLOTS, Feature, Slot, Tables
+from adcore.tables cimport SLOTS, TEXT_BYTES_INSIDE, Feature, Tables, _slot
 
 cdef extern from *:
     void _prefetch "__builtin_prefetch"(const void* place) noexcept nogil
-
-cdef enum:
-    POSTINGS_AHEAD = 8  # of a feature: fetched while its text is compared
 
 
 cdef inline uint64_t _stir(uint64_t hashed) noexcept nogil:
@@ -67,23 +64,28 @@ cdef inline uint32_t _probe(
 ) noexcept nogil:
     """Return the feature of the next slot that has the hash's tag, from `place` on, or UNKNOWN."""
     cdef uint32_t mask = tables.counts[SLOTS] - 1
-    cdef const Slot* slot
+    cdef uint32_t slot
     while True:
-        slot = &tables.slots[place[0] & mask]
+        slot = tables.slots[place[0] & mask]
         place[0] += 1
-        if not slot.feature_after:
+        if not slot:
             return UNKNOWN
-        if slot.tag == <uint32_t> (hashed >> 32):
-            return slot.feature_after - 1
+        if slot == _slot(hashed, mask, (slot & mask) - 1):
+            return (slot & mask) - 1
 
 
 cdef inline bint _is(
     const Tables* tables, uint32_t number, uint32_t space, const uint8_t* text, uint32_t size
 ) noexcept nogil:
     cdef const Feature* feature = &tables.features[number]
-    cdef const uint8_t* known = tables.texts + feature.text_first
+    cdef const uint8_t* known
     if feature.space != space or feature.text_bytes != size:
         return False
+    if size < 8:
+        return not size or feature.text == _load_end(text, size)
+    if size == TEXT_BYTES_INSIDE:
+        return feature.text == _load(text)
+    known = tables.texts + feature.text
     while size >= 8:
         if _load(known) != _load(text):
             return False
@@ -156,19 +158,17 @@ cdef uint32_t _resolve(Batch* batch, const Tables* tables, uint32_t* features) n
             _prefetch(&tables.features[lookup.feature])
     for number in range(batch.count):
         lookup = &batch.lookups[number]
-        if lookup.feature != UNKNOWN:
+        if lookup.feature != UNKNOWN and lookup.text_bytes > <uint32_t> TEXT_BYTES_INSIDE:
             feature = &tables.features[lookup.feature]
-            _prefetch(tables.texts + feature.text_first)
-            # Four postings are as long as a cache line, but need not begin with one.
-            for place in range(0, min(feature.posting_count, <uint32_t> POSTINGS_AHEAD), 3):
-                _prefetch(&tables.postings[feature.posting_first + place])
+            if feature.text_bytes == lookup.text_bytes:
+                _prefetch(tables.texts + feature.text)
     for number in range(batch.count):
         lookup = &batch.lookups[number]
         if lookup.feature == UNKNOWN:
             continue
         text = <const uint8_t*> (batch.texts + lookup.word_first)
         if not _is(tables, lookup.feature, lookup.space, text, lookup.text_bytes):
-            # Another value has the same tag; one in four billion has.
+            # Another value has the same bits of the hash in its slot: of 2^17 values, 1 in 2^14.
             lookup.feature = _feature(tables, lookup.space, text, lookup.text_bytes)
         if lookup.feature != UNKNOWN:
             features[found] = lookup.feature

@@ -2,7 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
-from adcore.limits cimport COLUMNS_MAX
+from adcore.limits cimport COLUMNS_MAX, REQUEST_FEATURES_MAX
 from adcore.tables cimport Tables
 
 cdef enum:
@@ -10,6 +10,9 @@ cdef enum:
     # later ones are larger, to pay for a block's fixed costs less often. Measured: targeting.md 3.
     SMALL_BLOCKS = 4
     MATCH_WORDS_MAX = 64
+    # A select plans for the small blocks first, from those values only that a row in them names:
+    # most have no other. 2 to 4 blocks is where 10 winners of ADS-A are.
+    FRONT_ROWS = SMALL_BLOCKS * 512
     # What a column's postings name is put together for so many words at once: first for a block,
     # then for more and more. At most 8 KiB, so that the windows of a few columns stay in L1.
     WINDOW_WORDS_MAX = 1024
@@ -33,15 +36,20 @@ cdef struct Mixed:
     uint64_t expected_rows
 
 cdef struct Matcher:
+    const Tables* tables
+    const uint64_t* live
+    const uint32_t* features                # of the request
+    uint32_t feature_count
+    uint32_t word_end                       # the plan is for the words before this one
     const uint64_t* plain[COLUMNS_MAX + 1]  # bitmaps to AND as they are; the live bitmap is first
     Mixed mixed[COLUMNS_MAX]                # fewest expected rows first
     uint32_t plain_count
     uint32_t mixed_count
-    uint32_t row_words
     uint32_t window_words                   # of each column's first window
     uint32_t cursor_ends[COLUMNS_MAX]       # of each column's cursors, and where the next one's are
     uint32_t row_counts[COLUMNS_MAX]        # of each column's postings
-    uint32_t* postings                      # of the request's features
+    uint32_t near[REQUEST_FEATURES_MAX]     # features that name a row that is planned for
+    uint32_t* postings                      # of these
     Cursor* cursors                         # of the same, side by side by column
     uint64_t* turned                        # each column's window
 

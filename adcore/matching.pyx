@@ -12,13 +12,16 @@ that is a bitmap, are ANDed in one pass. The others are put together from postin
 a row is still alive: in windows that grow, so that an early stop pays for little, and a full match
 visits a list a few times however many blocks there are. With 500 values in a request, visits to
 lists without a row in the block were nine tenths of a full match.
+
+For the same reason a select plans twice at most: for the front, leaving out what its rows don't
+name, and for the rest if it gets there.
 """
 
 from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from adcore.bits cimport _meet, _meet_turned, _turn
-from adcore.tables cimport BLOCK_WORDS, COLUMNS, Feature, Posting, Tables
+from adcore.tables cimport BLOCK_WORDS, COLUMNS, NO_ROW, Feature, Posting, Tables
 
 cdef extern from *:
     # What the first block needs is fetched while the plan is made.
@@ -26,6 +29,7 @@ cdef extern from *:
 
 cdef enum:
     LISTS_AHEAD = 8  # of a column: fetched while those before them are read
+    FEATURES_AHEAD = 8  # likewise their postings
 
 
 cdef void _plan(
@@ -33,22 +37,23 @@ cdef void _plan(
     const uint32_t* features, uint32_t feature_count, bint to_the_end
 ) noexcept nogil:
     """Begin anew; `to_the_end`: every block will be asked for, so small windows save nothing."""
+    matcher.tables = tables
+    matcher.live = live
+    matcher.features = features
+    matcher.feature_count = feature_count
+    if to_the_end:
+        _plan_rows(matcher, NO_ROW, WINDOW_WORDS_MAX)
+    else:
+        _plan_rows(matcher, FRONT_ROWS, BLOCK_WORDS)
+
+
+cdef void _plan_rows(Matcher* matcher, uint32_t row_end, uint32_t window_words) noexcept nogil:
+    cdef const Tables* tables = matcher.tables
     cdef uint32_t column_count = tables.counts[COLUMNS]
-    cdef uint32_t posting_count = 0
+    cdef uint32_t posting_count = _gather(matcher, row_end)
     cdef uint32_t cursor_first = 0
-    cdef uint32_t place, number, column, cursor_count
-    cdef const Feature* feature
+    cdef uint32_t place, column, cursor_count
     cdef const Posting* posting
-    memset(matcher.cursor_ends, 0, column_count * sizeof(uint32_t))
-    memset(matcher.row_counts, 0, column_count * sizeof(uint32_t))
-    for place in range(feature_count):
-        feature = &tables.features[features[place]]
-        for number in range(feature.posting_first, feature.posting_first + feature.posting_count):
-            posting = &tables.postings[number]
-            matcher.postings[posting_count] = number
-            matcher.cursor_ends[posting.column] += 1
-            matcher.row_counts[posting.column] += posting.row_count
-            posting_count += 1
     # A column's cursors lie side by side: each column begins where the one before it ends.
     for column in range(column_count):
         cursor_count = matcher.cursor_ends[column]
@@ -58,24 +63,56 @@ cdef void _plan(
         posting = &tables.postings[matcher.postings[place]]
         _set_cursor(&matcher.cursors[matcher.cursor_ends[posting.column]], tables, posting)
         matcher.cursor_ends[posting.column] += 1
-    matcher.plain[0] = live
+    matcher.plain[0] = matcher.live
     matcher.plain_count = 1
     matcher.mixed_count = 0
-    matcher.row_words = tables.row_words
-    matcher.window_words = WINDOW_WORDS_MAX if to_the_end else BLOCK_WORDS
+    matcher.word_end = row_end // 64
+    matcher.window_words = window_words
     for column in range(column_count):
         _plan_column(matcher, tables, column)
+
+
+cdef uint32_t _gather(Matcher* matcher, uint32_t row_end) noexcept nogil:
+    """Collect the postings with a row before `row_end`, and count them by column; how many.
+
+    Whether there is one can't be foretold, so what is of no use is written over and no branch.
+    """
+    cdef const Tables* tables = matcher.tables
+    cdef uint32_t near_count = 0, count = 0
+    cdef uint32_t place, number
+    cdef bint near
+    cdef const Feature* feature
+    cdef const Posting* posting
+    for place in range(matcher.feature_count):
+        matcher.near[near_count] = matcher.features[place]
+        near_count += tables.features[matcher.features[place]].best_row < row_end
+    memset(matcher.cursor_ends, 0, tables.counts[COLUMNS] * sizeof(uint32_t))
+    memset(matcher.row_counts, 0, tables.counts[COLUMNS] * sizeof(uint32_t))
+    for place in range(near_count):
+        if place + FEATURES_AHEAD < near_count:
+            feature = &tables.features[matcher.near[place + FEATURES_AHEAD]]
+            _prefetch(&tables.postings[feature.posting_first])
+            _prefetch(&tables.postings[feature.posting_first + feature.posting_count - 1])
+        feature = &tables.features[matcher.near[place]]
+        for number in range(feature.posting_first, feature.posting_first + feature.posting_count):
+            posting = &tables.postings[number]
+            near = posting.best_row < row_end
+            matcher.postings[count] = number
+            matcher.cursor_ends[posting.column] += near
+            matcher.row_counts[posting.column] += posting.row_count if near else 0
+            count += near
+    return count
 
 
 cdef inline void _set_cursor(
     Cursor* cursor, const Tables* tables, const Posting* posting
 ) noexcept nogil:
     cursor.bitmap = NULL
-    if posting.bitmap:
-        cursor.bitmap = tables.bitmaps + <uint64_t> posting.bitmap * tables.row_words
+    if posting.dense:
+        cursor.bitmap = tables.bitmaps + <uint64_t> posting.first * tables.row_words
         _prefetch(cursor.bitmap)
     else:
-        cursor.row = tables.posting_rows + posting.row_first
+        cursor.row = tables.posting_rows + posting.first
         cursor.row_end = cursor.row + posting.row_count
         _prefetch(cursor.row)
 
@@ -125,6 +162,8 @@ cdef bint _match(Matcher* matcher, uint32_t word, uint32_t words, uint64_t* rows
     Within one plan `word` must not fall, because lists are read once, front to back.
     """
     cdef uint32_t number
+    if word >= matcher.word_end:
+        _plan_rows(matcher, NO_ROW, MATCH_WORDS_MAX)
     if not _meet(matcher.plain, matcher.plain_count, word, words, rows):
         return False
     for number in range(matcher.mixed_count):
@@ -153,7 +192,7 @@ cdef inline bint _narrow(
 
 cdef void _open_window(const Matcher* matcher, Mixed* mixed, uint32_t word) noexcept nogil:
     """Fill `turned` with the rows that the postings name, from `word` on; drop lists that end."""
-    cdef uint32_t words = min(mixed.words, matcher.row_words - word)
+    cdef uint32_t words = min(mixed.words, matcher.tables.row_words - word)
     cdef uint32_t row_first = word * 64
     cdef uint32_t row_end = row_first + words * 64
     cdef Cursor* cursor = mixed.cursor

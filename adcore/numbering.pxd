@@ -2,8 +2,11 @@
 
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
-from adcore.tables cimport Slot
 from adcore.vector cimport Vector
+
+cdef struct Slot:
+    uint32_t tag            # upper half of the hash
+    uint32_t feature_after  # feature number + 1; 0: free
 
 # Slots of a hash table, at least half of them free.
 cdef struct Slots:
@@ -23,7 +26,7 @@ cdef class Numbering:
     cdef Vector texts
     cdef Vector predicates          # Distinct
     cdef Vector values              # uint32 feature numbers of predicates, rising within one
-    cdef Slots feature_slots        # as the compiled catalog has them
+    cdef Slots feature_slots        # in the order in which the compiled catalog has them
     cdef Slots predicate_slots
 
     cdef uint32_t feature(

@@ -6,11 +6,11 @@ into the one that requests are looked up in.
 
 cimport cython
 from cpython.mem cimport PyMem_RawCalloc, PyMem_RawFree
-from libc.stdint cimport uint8_t, uint32_t, uint64_t
+from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 from libc.string cimport memcmp, memcpy
 
 from adcore.interning cimport _hash
-from adcore.tables cimport Feature, Slot
+from adcore.tables cimport NO_ROW, TEXT_BYTES_INSIDE, Feature, _text
 
 import array
 
@@ -56,19 +56,24 @@ cdef class Numbering:
             if slot.tag == <uint32_t> (hashed >> 32):
                 feature = <Feature*> self.features.data + slot.feature_after - 1
                 if feature.space == space and feature.text_bytes == size \
-                        and not memcmp(self.texts.data + feature.text_first, text, size):
+                        and not memcmp(_text(feature, <uint8_t*> self.texts.data), text, size):
                     return slot.feature_after - 1
             place = (place + 1) & self.feature_slots.mask
             slot = &self.feature_slots.slots[place]
         if self.texts.bytes + size > 0xFFFFFFFF:
             raise OverflowError("the catalog's values are more than 4 GiB of text")
         feature = <Feature*> self.features.extend(sizeof(Feature))
-        feature.text_first = <uint32_t> self.texts.bytes
-        feature.text_bytes = size
-        feature.posting_first = 0
-        feature.posting_count = 0
         feature.space = space
-        memcpy(self.texts.extend(size), text, size)
+        feature.posting_first = 0
+        feature.best_row = NO_ROW
+        feature.text_bytes = <uint16_t> size
+        feature.posting_count = 0
+        feature.text = 0
+        if size <= <uint32_t> TEXT_BYTES_INSIDE:
+            memcpy(&feature.text, text, size)
+        else:
+            feature.text = self.texts.bytes
+            memcpy(self.texts.extend(size), text, size)
         _occupy(&self.feature_slots, place, hashed)
         if 2 * self.feature_slots.used > self.feature_slots.mask + 1:
             self._grow_features()
@@ -108,8 +113,7 @@ cdef class Numbering:
         cdef uint32_t number
         for number in range(<uint32_t> (self.features.bytes // sizeof(Feature))):
             _insert(&grown, _hash(
-                features[number].space,
-                <const uint8_t*> self.texts.data + features[number].text_first,
+                features[number].space, _text(&features[number], <uint8_t*> self.texts.data),
                 features[number].text_bytes))
         PyMem_RawFree(self.feature_slots.slots)
         self.feature_slots = grown

@@ -9,7 +9,7 @@ from libc.stdint cimport uint32_t, uint64_t
 from libc.string cimport memset
 
 from adcore.bits cimport SPREAD_MORE, _spread
-from adcore.checking cimport _checks_hold, _mark, _terms_hold, _unmark
+from adcore.checking cimport _behind_terms, _checks_hold, _mark, _terms, _terms_hold, _unmark
 from adcore.choosing cimport Choice
 from adcore.matching cimport MATCH_WORDS_MAX, _match
 from adcore.tables cimport BLOCK_WORDS, CHECKED_ROWS, Tables
@@ -26,16 +26,14 @@ cdef void _scan(
     const Choice* choice, const uint64_t* live, uint32_t word, uint32_t words, uint64_t* rows
 ) noexcept nogil:
     """Fill `rows` with words [word, word + words) of the rows that are live and hold."""
-    cdef uint32_t place, row
-    cdef uint64_t bits
-    for place in range(words):
-        rows[place] = 0
-        bits = live[word + place]
-        while bits:
-            row = (word + place) * 64 + <uint32_t> _lowest_bit(bits)
-            if _terms_hold(choice, row) and _checks_hold(choice, row):
-                rows[place] |= bits & -bits
-            bits &= bits - 1
+    cdef const uint32_t* term = _terms(choice.tables, word * 64)
+    cdef uint32_t row
+    memset(rows, 0, words * sizeof(uint64_t))
+    for row in range(word * 64, min((word + words) * 64, choice.tables.row_count)):
+        if live[row >> 6] >> (row & 63) & 1 and _terms_hold(choice, term) \
+                and _checks_hold(choice, row):
+            rows[(row >> 6) - word] |= <uint64_t> 1 << (row & 63)
+        term = _behind_terms(term)
 
 
 cdef void _matched(

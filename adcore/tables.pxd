@@ -9,15 +9,20 @@ from libc.stdint cimport int64_t, uint8_t, uint16_t, uint32_t, uint64_t
 
 cpdef enum:
     # Raised when the meaning of any section changes: a worker must not read another version's file.
-    FORMAT_VERSION = 3
+    FORMAT_VERSION = 4
     MAGIC = 0x4443414B  # any number that no other file starts with
     SECTION_ALIGN = 64  # a cache line, so that a block of 512 rows of a bitmap is exactly one
     BLOCK_ROWS = 512
     BLOCK_WORDS = 8
+    # Where terms begin is known of one row in so many, as a number for each was 4 bytes a row; the
+    # others are found by walking: explaining took a third longer with 16, and a sixth with 8.
+    TERM_ROWS = 8
     # A rate of so many ppm turns an eCPM into itself; 0 says that the line pays its own price.
     PPM_CPM = 1000
 
 cdef enum:
+    TERM_LAST = 1 << 31
+    TEXT_BYTES_INSIDE = 8
     # The largest price (10^15) times the largest ppm (10^6) // 1000: eCPM + 1 can't overflow.
     ECPM_MAX = 1_000_000_000_000_000_000
 
@@ -37,10 +42,10 @@ cpdef enum:
     POSTINGS = 12    # Posting
     POSTING_ROWS = 13  # uint32, rising within a posting
     FEATURES = 14    # Feature
-    TEXTS = 15       # bytes of all features
-    SLOTS = 16       # Slot, a power of two of them
-    TERM_FIRSTS = 17   # uint32 per row and one more
-    TERMS = 18         # uint32 predicate numbers: each row as it was booked, without its checks
+    TEXTS = 15       # bytes of the features that are longer than TEXT_BYTES_INSIDE
+    SLOTS = 16       # uint32, a power of two of them; see `_slot`
+    TERM_FIRSTS = 17   # uint32 per TERM_ROWS rows: where the terms of the first of them begin
+    TERMS = 18         # uint32, see `Predicate`: each row as it was booked, without its checks
     PREDICATES = 19    # uint32 places in PREDICATE_BYTES, and one more; each predicate is different
     PREDICATE_BYTES = 20  # see `Predicate`
     CHECKED = 21       # one bitmap: the rows with checks; empty without any
@@ -143,15 +148,17 @@ cdef struct Column:
 # The rows of one column that name one feature: a bitmap (the base with their bits turned over) or a
 # list.
 cdef struct Posting:
-    uint32_t row_first
+    uint32_t first          # in POSTING_ROWS, or the number of the bitmap
     uint32_t row_count
-    uint32_t column
-    uint32_t bitmap         # 0: a list
+    uint32_t best_row       # the first of the list; 0 of a bitmap
+    uint16_t column
+    uint16_t dense          # 1: a bitmap
 
 # What a row demands of one dimension or key: a value of the request is among these; negated, that
 # none is. The columns say the same of all rows at once; `scan` and `explain` go by this. Written as
 # numbers of seven bits a byte, lowest first, the top bit set in all but a number's last byte: twice
 # the space, plus negated; the first feature; and how much further each of the others is.
+# A row's terms are the numbers of its predicates, one at least; its last one has the bit TERM_LAST.
 cdef struct Predicate:
     const uint8_t* features     # those from here on are not read yet
     const uint8_t* end
@@ -169,16 +176,18 @@ cdef enum Check:
     CHECK_SHIFT = 30
     CHECK_MASK = (1 << 30) - 1
 
+# What a request asks for is told by this alone, if its text is short: a cache line, and not one
+# more for the text, one or two for postings and one for each list that the best rows are not in.
 cdef struct Feature:
-    uint32_t text_first
-    uint32_t text_bytes
-    uint32_t posting_first
-    uint32_t posting_count
+    uint64_t text           # itself, filled up with zeros; a longer one's place in TEXTS
     uint32_t space
+    uint32_t posting_first
+    uint32_t best_row       # the least of its postings'; NO_ROW without any
+    uint16_t text_bytes
+    uint16_t posting_count
 
-cdef struct Slot:
-    uint32_t tag            # upper half of the hash
-    uint32_t feature_after  # feature number + 1; 0: free
+cdef enum:
+    NO_ROW = 0xFFFFFFFF
 
 cdef struct Range:
     double at_least
@@ -204,7 +213,7 @@ cdef struct Tables:
     const uint32_t* posting_rows
     const Feature* features
     const uint8_t* texts
-    const Slot* slots
+    const uint32_t* slots
     const uint32_t* term_firsts
     const uint32_t* terms
     const uint32_t* predicates
@@ -225,6 +234,18 @@ cdef inline const Settings* _settings(const Tables* tables, const Line* line) no
 
 cdef inline const Tier* _tier(const Tables* tables, const Line* line) noexcept nogil:
     return &tables.tiers[tables.groups[line.group].tier]
+
+cdef inline const uint8_t* _text(const Feature* feature, const uint8_t* texts) noexcept nogil:
+    if feature.text_bytes <= TEXT_BYTES_INSIDE:
+        return <const uint8_t*> &feature.text
+    return texts + feature.text
+
+cdef inline uint32_t _slot(uint64_t hashed, uint32_t mask, uint32_t number) noexcept nogil:
+    """A feature in a table of mask + 1 slots: its number + 1, below as much of the hash as fits.
+
+    A free slot is 0. There are more slots than features, so the number stays within the mask.
+    """
+    return <uint32_t> (hashed >> 32) & ~mask | (number + 1)
 
 cdef inline uint32_t _number(const uint8_t** place) noexcept nogil:
     """Read one number of a predicate and step behind it."""

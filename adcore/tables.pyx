@@ -16,7 +16,7 @@ cdef extern from *:
 cdef uint32_t[SECTION_COUNT] _record_bytes = [
     sizeof(Line), sizeof(Settings), sizeof(Group), sizeof(Tier), sizeof(uint32_t), sizeof(Ad),
     sizeof(Creative), sizeof(uint32_t), sizeof(Schedule), 1, sizeof(Column), sizeof(uint64_t),
-    sizeof(Posting), sizeof(uint32_t), sizeof(Feature), 1, sizeof(Slot), sizeof(uint32_t),
+    sizeof(Posting), sizeof(uint32_t), sizeof(Feature), 1, sizeof(uint32_t), sizeof(uint32_t),
     sizeof(uint32_t), sizeof(uint32_t), 1, sizeof(uint64_t), sizeof(uint32_t), sizeof(uint32_t),
     sizeof(uint32_t), sizeof(Range),
 ]
@@ -69,7 +69,7 @@ cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexc
     tables.posting_rows = <const uint32_t*> (base + sections[POSTING_ROWS].offset)
     tables.features = <const Feature*> (base + sections[FEATURES].offset)
     tables.texts = base + sections[TEXTS].offset
-    tables.slots = <const Slot*> (base + sections[SLOTS].offset)
+    tables.slots = <const uint32_t*> (base + sections[SLOTS].offset)
     tables.term_firsts = <const uint32_t*> (base + sections[TERM_FIRSTS].offset)
     tables.terms = <const uint32_t*> (base + sections[TERMS].offset)
     tables.predicates = <const uint32_t*> (base + sections[PREDICATES].offset)
@@ -102,7 +102,7 @@ cdef const char* _shape(Tables* tables) noexcept nogil:
         return "the number of bitmaps is contradictory"
     if not counts[SLOTS] or counts[SLOTS] & (counts[SLOTS] - 1):
         return "the value table is not a power of two"
-    if counts[TERM_FIRSTS] != rows + 1:
+    if counts[TERM_FIRSTS] != (rows + TERM_ROWS - 1) // TERM_ROWS:
         return "the number of terms is contradictory"
     if not counts[PREDICATES]:
         return "the number of predicates is contradictory"
@@ -186,15 +186,20 @@ cdef const char* _check_settings(Tables* tables) noexcept nogil:
 
 
 cdef const char* _check_rows(Tables* tables) noexcept nogil:
-    cdef uint32_t row
+    cdef uint32_t row, term = 0
     for row in range(tables.row_count):
         if tables.row_ranks[row] >= tables.counts[LINES]:
             return "a row is out of bounds"
         if row and tables.row_ranks[row] < tables.row_ranks[row - 1]:
             return "the rows are not in order"
-        if tables.term_firsts[row] > tables.term_firsts[row + 1]:
+        if row % TERM_ROWS == 0 and tables.term_firsts[row // TERM_ROWS] != term:
             return "the terms are not in order"
-    if tables.term_firsts[tables.row_count] != tables.counts[TERMS]:
+        while term < tables.counts[TERMS] and not tables.terms[term] & TERM_LAST:
+            term += 1
+        if term == tables.counts[TERMS]:
+            return "the number of terms is contradictory"
+        term += 1
+    if term != tables.counts[TERMS]:
         return "the number of terms is contradictory"
     return NULL
 
@@ -204,7 +209,7 @@ cdef const char* _check_terms(Tables* tables) noexcept nogil:
     cdef uint32_t number
     cdef const char* fault
     for number in range(tables.counts[TERMS]):
-        if tables.terms[number] >= predicate_count:
+        if tables.terms[number] & ~<uint32_t> TERM_LAST >= predicate_count:
             return "a term is out of bounds"
     for number in range(predicate_count):
         if tables.predicates[number] >= tables.predicates[number + 1]:
@@ -316,14 +321,16 @@ cdef const char* _check_postings(Tables* tables) noexcept nogil:
         posting = &tables.postings[number]
         if posting.column >= tables.counts[COLUMNS]:
             return "a posting is out of bounds"
-        if posting.bitmap:
-            if posting.bitmap >= bitmap_count:
+        if posting.dense:
+            if posting.first >= bitmap_count or posting.best_row:
                 return "a posting is out of bounds"
             continue
-        if posting.row_first > tables.counts[POSTING_ROWS] \
-                or posting.row_count > tables.counts[POSTING_ROWS] - posting.row_first:
+        if posting.first > tables.counts[POSTING_ROWS] \
+                or posting.row_count > tables.counts[POSTING_ROWS] - posting.first:
             return "a posting is out of bounds"
-        rows = tables.posting_rows + posting.row_first
+        rows = tables.posting_rows + posting.first
+        if posting.row_count and posting.best_row != rows[0]:
+            return "the rows of a posting are not in order"
         for place in range(posting.row_count):
             if rows[place] >= tables.row_count or (place and rows[place] <= rows[place - 1]):
                 return "the rows of a posting are not in order"
@@ -332,22 +339,32 @@ cdef const char* _check_postings(Tables* tables) noexcept nogil:
 
 cdef const char* _check_values(Tables* tables) noexcept nogil:
     cdef const Feature* feature
-    cdef uint32_t number, used = 0
+    cdef uint32_t number, posting, used = 0
+    cdef uint32_t mask = tables.counts[SLOTS] - 1
     tables.posting_count_max = 0
     for number in range(tables.counts[FEATURES]):
         feature = &tables.features[number]
-        if feature.text_bytes > VALUE_BYTES_MAX or feature.text_first > tables.counts[TEXTS] \
-                or feature.text_bytes > tables.counts[TEXTS] - feature.text_first:
+        if feature.text_bytes > VALUE_BYTES_MAX:
+            return "a value is out of bounds"
+        if feature.text_bytes > TEXT_BYTES_INSIDE and (
+            feature.text > tables.counts[TEXTS]
+            or feature.text_bytes > tables.counts[TEXTS] - feature.text
+        ):
             return "a value is out of bounds"
         if feature.posting_first > tables.counts[POSTINGS] \
                 or feature.posting_count > tables.counts[POSTINGS] - feature.posting_first \
                 or feature.posting_count > COLUMNS_MAX:
             return "a posting is out of bounds"
-        tables.posting_count_max = max(tables.posting_count_max, feature.posting_count)
+        tables.posting_count_max = max(tables.posting_count_max, <uint32_t> feature.posting_count)
+        for posting in range(feature.posting_first, feature.posting_first + feature.posting_count):
+            if tables.postings[posting].best_row < feature.best_row:
+                return "the rows of a posting are not in order"
     for number in range(tables.counts[SLOTS]):
-        if tables.slots[number].feature_after > tables.counts[FEATURES]:
+        if not tables.slots[number]:
+            continue
+        if (tables.slots[number] & mask) - 1 >= tables.counts[FEATURES]:
             return "a value is out of bounds"
-        used += tables.slots[number].feature_after != 0
+        used += 1
     if used == tables.counts[SLOTS]:
         return "the value table is full"  # a lookup would never end
     return NULL

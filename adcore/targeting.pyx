@@ -1,12 +1,13 @@
 """Targeting expressions become rows: numbers of predicates, and numeric ranges.
 
-Most bookings are one AND of includes and excludes, each of another dimension or key: those are read
-straight from the records. Whatever else there is goes through `normalise`, which is the one to say
-what an expression means and what is wrong with it. Both ways give the same rows.
+Most bookings are one AND of includes, excludes and ranges, each of another dimension or key: those
+are read straight from the records. Whatever else there is goes through `normalise`, which is the
+one to say what an expression means and what is wrong with it. Both ways give the same rows.
 """
 
 cimport cython
 from cpython.exc cimport PyErr_Clear
+from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint8_t, uint32_t
 from libc.stdlib cimport qsort
 
@@ -57,12 +58,16 @@ cdef class Rows:
     cdef int add(self, object expression) except -1:
         """Add the expression's rows, of which there may be none: it never holds then."""
         cdef int kind
+        cdef uint32_t number
         self.part_count = 0
+        self.bounded_count = 0
         if expression is None:
             self._end_row()
             return 0
         kind = self._simple(expression)
         if kind == KEPT:
+            for number in range(self.bounded_count):
+                self._range(&self.bounded[number])
             self._end_row()
         elif kind == OTHERWISE:
             self._normalised(expression)
@@ -96,11 +101,13 @@ cdef class Rows:
         return made
 
     cdef int _leaf(self, object leaf) except -1:
-        """Keep an include or exclude of one dimension or key; the leaf is no all, any or not."""
+        """Keep a predicate of one dimension or key; the leaf is no all, any or not."""
         cdef object included = _included(leaf)
         cdef object excluded = leaf.exclude
         cdef object listed = excluded if included is None else included
         cdef uint32_t space, place
+        if listed is None:
+            return self._bounded(leaf)
         if type(listed) is not tuple or (included is not None and excluded is not None) \
                 or leaf.at_least is not None or leaf.below is not None:
             return OTHERWISE
@@ -115,6 +122,8 @@ cdef class Rows:
                     or not self._value(<uint32_t> SPACE_KEY, key, &space):
                 return OTHERWISE
             space += KEY_SPACE_FIRST
+        if self._is_bounded(space):
+            return OTHERWISE
         for place in range(self.part_count):
             # Two of one subject may be simplified, but for includes where a request has several.
             if self.parts[place].subject == space and (
@@ -126,6 +135,32 @@ cdef class Rows:
         if not self._values(space, <tuple> listed):
             return OTHERWISE
         return self._keep(space, included is None)
+
+    cdef int _bounded(self, object leaf) except -1:
+        """Keep a range of a key that the row has nothing else of."""
+        cdef Range* bounds = &self.bounded[self.bounded_count]
+        cdef uint32_t place
+        if leaf.key is None or leaf.dimension is not None \
+                or (leaf.at_least is None and leaf.below is None) \
+                or not _bound(leaf.at_least, -INFINITY, &bounds.at_least) \
+                or not _bound(leaf.below, INFINITY, &bounds.below) \
+                or not bounds.at_least < bounds.below \
+                or not self._value(<uint32_t> SPACE_KEY, leaf.key, &bounds.key) \
+                or self._is_bounded(KEY_SPACE_FIRST + bounds.key):
+            return OTHERWISE
+        for place in range(self.part_count):
+            if self.parts[place].subject == KEY_SPACE_FIRST + bounds.key:
+                return OTHERWISE
+        bounds.negated = False
+        self.bounded_count += 1
+        return KEPT
+
+    cdef bint _is_bounded(self, uint32_t space) noexcept:
+        cdef uint32_t number
+        for number in range(self.bounded_count):
+            if KEY_SPACE_FIRST + self.bounded[number].key == space:
+                return True
+        return False
 
     cdef int _values(self, uint32_t space, tuple listed) except -1:
         """Collect the features of the values.
@@ -231,8 +266,13 @@ cdef class Rows:
         cdef size_t place
         cdef uint32_t space, kind
         cdef uint32_t* values
+        cdef Range bounds
         if type(check) is Between:
-            _append(self.checks, CHECK_RANGE << CHECK_SHIFT | self._range(check))
+            bounds.at_least = check.at_least
+            bounds.below = check.below
+            bounds.key = self.numbering.add(<uint32_t> SPACE_KEY, check.subject.key)
+            bounds.negated = check.negated
+            self._range(&bounds)
             return 0
         if type(check) is Among:
             space = self._collect(check)
@@ -252,20 +292,21 @@ cdef class Rows:
             raise OverflowError("the catalog has too many checks")
         return 0
 
-    cdef uint32_t _range(self, object between) except? 0xFFFFFFFF:
-        cdef uint32_t key = self.numbering.add(<uint32_t> SPACE_KEY, between.subject.key)
-        cdef Range* range_ = <Range*> self.ranges.extend(sizeof(Range))
-        range_.at_least = between.at_least
-        range_.below = between.below
-        range_.key = key
-        range_.negated = between.negated
-        return <uint32_t> (self.ranges.bytes // sizeof(Range)) - 1
+    cdef int _range(self, const Range* range_) except -1:
+        (<Range*> self.ranges.extend(sizeof(Range)))[0] = range_[0]
+        _append(self.checks, CHECK_RANGE << CHECK_SHIFT | <uint32_t> (
+            self.ranges.bytes // sizeof(Range) - 1))
+        return 0
 
     cdef int _end_row(self) except -1:
         """Add the row: includes of few values first, because they rule out most rows at once."""
         cdef uint32_t* terms
         cdef uint32_t place, back
         cdef Part part
+        if not self.part_count:
+            # Each row has a last term: this one excludes nothing, which is true of all requests.
+            self.values.bytes = 0
+            self._keep(<uint32_t> SPACE_SITE, True)
         for place in range(1, self.part_count):
             part = self.parts[place]
             back = place
@@ -284,6 +325,14 @@ cdef class Rows:
 cdef inline int _append(Vector numbers, uint32_t number) except -1:
     (<uint32_t*> numbers.extend(sizeof(uint32_t)))[0] = number
     return 0
+
+
+cdef inline bint _bound(object bound, double missing, double* number) noexcept:
+    """Read a range's bound; false: `normalise` is to say what it is, or what is wrong with it."""
+    if bound is not None and type(bound) is not float:
+        return False
+    number[0] = missing if bound is None else <double> bound
+    return bound is None or -INFINITY < number[0] < INFINITY
 
 
 cdef inline bint _several(uint32_t space) noexcept nogil:

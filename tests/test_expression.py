@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import adcore
 from adcore import normalising
 from adcore.catalog import Expression
 from adcore.expression import All, Among, Between, ExpressionError, Subject, Tree
@@ -233,3 +234,58 @@ def test_the_same_expression_gives_the_same_conjunctions_in_the_same_order() -> 
     first, second = (conjunctions(Expression(any=tuple(pairs))) for _ in range(2))
     assert first == second
     assert [sorted(p.subject.dimension for p in c) for c in first] == [["country", "os"]] * 4
+
+
+# -- read straight from the record, or normalised --------------------------------------------------
+
+ADULT = Expression(key="age", at_least=18.0)
+YOUNG = Expression(key="age", below=35.0)
+NEAR = Expression(key="km", at_least=-0.5, below=7.5)
+
+
+def compiled(targeting: Expression) -> bytes:
+    return bytes(adcore.compile(worlds.catalog_of(worlds.item(1, targeting=targeting))).buffer)
+
+
+@pytest.mark.parametrize(
+    "members",
+    [
+        (ADULT,),
+        (YOUNG, NEAR),
+        (include("os", "a", "b"), NEAR, exclude("city", "c"), YOUNG),
+        (ADULT, YOUNG),
+        (ADULT, ADULT),
+        (ADULT, Expression(key="age", include=("20", "30"))),
+        (Expression(key="age", exclude=("20",)), ADULT),
+        (ADULT, exclude("os")),
+    ],
+)
+def test_a_simple_and_gives_the_rows_that_normalising_gives(
+    members: tuple[Expression, ...],
+) -> None:
+    straight = Expression(all=members)
+    assert compiled(straight) == compiled(Expression(not_=Expression(not_=straight)))
+    if len(members) == 1:
+        assert compiled(members[0]) == compiled(straight)
+
+
+def test_a_range_beside_what_never_holds_is_no_row() -> None:
+    never = Expression(all=(ADULT, include("os"), NEAR))
+    assert adcore.compile(worlds.catalog_of(worlds.item(1, targeting=never))).row_count == 0
+
+
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        (Expression(key="age", at_least=1.0, below=1.0), "empty range"),
+        (Expression(key="age", at_least=float("nan")), "at_least: not a finite number"),
+        (Expression(key="age", below=float("inf")), "below: not a finite number"),
+        (Expression(dimension="os", below=1.0), "a range needs a key"),
+        (Expression(key="", below=1.0), "key: 0 bytes long"),
+        (Expression(key="age"), "needs exactly one of include, exclude or a range"),
+    ],
+)
+def test_a_range_that_is_none_is_named(leaf: Expression, message: str) -> None:
+    for targeting in (leaf, Expression(all=(NEAR, leaf))):
+        with pytest.raises(adcore.layout.LayoutError, match=message):
+            compiled(targeting)

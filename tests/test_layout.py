@@ -55,6 +55,14 @@ def test_a_line_item_that_can_not_be_compiled_is_named(
     assert raised.value.line_item_id == bad.id
 
 
+def test_an_id_is_of_one_line_item() -> None:
+    """Plans and stops are for ids: one of the two would have run on."""
+    message = r"line_items\[3\]: has the id of line_items\[1\]"
+    with pytest.raises(LayoutError, match=message) as raised:
+        adcore.compile(catalog_of(item(1), item(7), item(3), item(7)))
+    assert raised.value.line_item_id == 7
+
+
 def test_labels_of_the_campaign_and_the_advertiser_count_once_and_together() -> None:
     records = {
         "advertisers": (Advertiser(1, "advertiser", "a.example", labels=("top", *LABELS[:3])),),
@@ -189,7 +197,7 @@ def test_a_section_that_reaches_elsewhere_is_refused(
             exercise(index, buffer)
 
 
-U32, I64 = "<I", "<q"
+U16, U32, I64 = "<H", "<I", "<q"
 HUGE = 2**32 - 1
 
 
@@ -206,12 +214,13 @@ HUGE = 2**32 - 1
         (tables.GROUPS, 0, U32, HUGE), (tables.GROUPS, 4, U32, HUGE),
         (tables.TIERS, 0, U32, HUGE), (tables.TIERS, 4, U32, 2),
         (tables.ROW_RANKS, 0, U32, 3), (tables.ROW_RANKS, 0, U32, HUGE), (tables.ADS, 0, U32, HUGE),
-        (tables.ADS, 4, U32, 0), (tables.LABELS, 0, U32, HUGE), (tables.POSTINGS, 8, U32, HUGE),
-        (tables.POSTING_ROWS, 0, U32, HUGE), (tables.FEATURES, 0, U32, HUGE),
-        (tables.FEATURES, 4, U32, 257), (tables.FEATURES, 8, U32, HUGE),
-        (tables.FEATURES, 12, U32, 600), (tables.TERM_FIRSTS, 0, U32, HUGE),
-        (tables.TERMS, 0, U32, HUGE), (tables.PREDICATES, 4, U32, HUGE),
-        (tables.PREDICATES, 4, U32, 0), (tables.PREDICATE_BYTES, 0, U32, HUGE),
+        (tables.ADS, 4, U32, 0), (tables.LABELS, 0, U32, HUGE), (tables.POSTINGS, 12, U16, 600),
+        (tables.POSTING_ROWS, 0, U32, HUGE), (tables.FEATURES, 12, U32, HUGE),
+        (tables.FEATURES, 16, U32, HUGE), (tables.FEATURES, 20, U16, 257),
+        (tables.FEATURES, 22, U16, 600), (tables.TERM_FIRSTS, 0, U32, HUGE),
+        (tables.TERMS, 0, U32, HUGE), (tables.TERMS, 0, U32, HUGE >> 1),
+        (tables.PREDICATES, 4, U32, HUGE), (tables.PREDICATES, 4, U32, 0),
+        (tables.PREDICATE_BYTES, 0, U32, HUGE),
         (tables.CHECKED, 0, I64, -1), (tables.CHECKED_ROWS, 0, U32, HUGE),
         (tables.CHECK_FIRSTS, 0, U32, HUGE), (tables.CHECKS, 0, U32, HUGE),
         (tables.CHECKS, 0, U32, HUGE >> 2), (tables.CHECKS, 0, U32, HUGE >> 1),
@@ -229,29 +238,44 @@ def postings(buffer: Buffer, *, bitmap: bool) -> tuple[int, tuple[int, ...]]:
     """Return the place and the fields of the first list of several rows, or of the first bitmap."""
     start, size = buffer.sections()[tables.POSTINGS]
     for place in range(start, start + size, 16):
-        fields = struct.unpack_from("<4I", buffer.content, place)
-        if (fields[3] != 0) == bitmap and fields[1] > 1:
+        fields = struct.unpack_from("<3I2H", buffer.content, place)
+        if fields[4] == bitmap and fields[1] > 1:
             return place, fields
     raise AssertionError("no such posting")
 
 
 def test_a_posting_out_of_bounds_or_order_is_refused(buffer: Buffer) -> None:
-    place, (row_first, row_count, *_) = postings(buffer, bitmap=False)
+    place, (row_first, row_count, best_row, *_) = postings(buffer, bitmap=False)
     refuse(buffer.changed(place, struct.pack(U32, HUGE)))
     refuse(buffer.changed(place + 4, struct.pack(U32, HUGE)))
+    refuse(buffer.changed(place + 8, struct.pack(U32, best_row + 1)))
     rows = buffer.sections()[tables.POSTING_ROWS][0] + 4 * row_first
     listed = struct.unpack_from(f"<{row_count}I", buffer.content, rows)
     refuse(buffer.changed(rows, struct.pack(f"<{row_count}I", *reversed(listed))))
     refuse(buffer.changed(rows, struct.pack("<2I", listed[0], listed[0])))
     place, _ = postings(buffer, bitmap=True)
-    refuse(buffer.changed(place + 12, struct.pack(U32, HUGE)))
+    refuse(buffer.changed(place, struct.pack(U32, HUGE)))
+    refuse(buffer.changed(place + 8, struct.pack(U32, 1)))
+
+
+def test_a_long_text_out_of_bounds_is_refused(buffer: Buffer) -> None:
+    start, size = buffer.sections()[tables.FEATURES]
+    texts = buffer.sections()[tables.TEXTS][1]
+    long = [
+        place
+        for place in range(start, start + size, 24)
+        if struct.unpack_from(U16, buffer.content, place + 20)[0] > 8
+    ]
+    for first in (texts, texts - 8, HUGE, 2**63):
+        refuse(buffer.changed(long[0], struct.pack("<Q", first)))
 
 
 def test_a_value_table_without_a_free_slot_is_refused(buffer: Buffer) -> None:
     """A lookup walks to the next free slot, so there must be one."""
     start, size = buffer.sections()[tables.SLOTS]
-    refuse(buffer.changed(start, struct.pack("<II", 1, 1) * (size // 8)))
-    refuse(buffer.changed(start + 4, struct.pack(U32, HUGE)))
+    refuse(buffer.changed(start, struct.pack(U32, 1) * (size // 4)))
+    refuse(buffer.changed(start, struct.pack(U32, HUGE)))
+    refuse(buffer.changed(start, struct.pack(U32, size // 4)))  # the number is missing
 
 
 def exercise(index: adcore.Index, buffer: Buffer) -> None:

@@ -1,7 +1,8 @@
 """Columns put together from many lists, in windows: held against the scan at every edge.
 
-A select opens windows of 1, 4, 16, 64 and then 128 blocks, a full match of 128 (65,536 rows) from
-the start; lists begin, end and pause anywhere among them.
+A select plans for the first 4 blocks and then for the rest, of which it opens windows of 8, 32 and
+then 128 blocks, a full match of 128 (65,536 rows) from the start; lists begin, end and pause
+anywhere among them.
 """
 
 from functools import cache
@@ -18,9 +19,10 @@ from tests.worlds import MOMENTS, catalog_of, item
 NOW_S = MOMENTS[0]
 BLOCK, WINDOW = 512, 65_536
 ALL_WORDS = 2**32 - 1
+FAR = 172 * BLOCK + 4097
 SEGMENTS = 400
 # The rows at which blocks and windows of a select begin; those of a full match are among them.
-EDGES = [0, BLOCK, 4 * BLOCK, 5 * BLOCK, 21 * BLOCK, 85 * BLOCK, WINDOW, 2 * WINDOW]
+EDGES = [0, BLOCK, 4 * BLOCK, 12 * BLOCK, 44 * BLOCK, WINDOW, 172 * BLOCK, 2 * WINDOW]
 
 
 def crossing(rng: Random, number: int) -> LineItem:
@@ -50,7 +52,7 @@ def asked(rng: Random, count: int, winners: int = 1) -> Request:
     return Request([Placement("slot", count=winners)], segments=segments, keywords=["edge"])
 
 
-@pytest.mark.parametrize("rows", [1, 511, 513, 2049, 10_753, 43_521, WINDOW + 1, WINDOW + 4097])
+@pytest.mark.parametrize("rows", [1, 511, 513, 2048, 2049, 6145, 22_529, WINDOW + 1, FAR])
 @pytest.mark.parametrize("segments", [0, 1, 2, 30, 390])
 def test_many_lists_over_the_edges_of_windows(rows: int, segments: int) -> None:
     index = crowd(rows)
@@ -63,7 +65,7 @@ def test_many_lists_over_the_edges_of_windows(rows: int, segments: int) -> None:
     assert [win.line for win in won] == list(expected[:100])
 
 
-@pytest.mark.parametrize("rows", [10_753, WINDOW + 4097])
+@pytest.mark.parametrize("rows", [22_529, FAR])
 def test_a_walk_may_begin_behind_the_first_rows_of_every_list(rows: int) -> None:
     index = crowd(rows)
     live = index.live(NOW_S)
@@ -74,7 +76,7 @@ def test_a_walk_may_begin_behind_the_first_rows_of_every_list(rows: int) -> None
 
 def test_winners_are_found_wherever_they_stand() -> None:
     """Nobody but one line: the walk goes on to it through windows of every size."""
-    rows = WINDOW + 600
+    rows = 172 * BLOCK + 600
     places = [*EDGES[:-1], *(edge - 1 for edge in EDGES[1:-1]), 3 * BLOCK + 7, rows - 1]
     lines = {}
     for number, place in enumerate(places):
@@ -98,7 +100,7 @@ def test_winners_are_found_wherever_they_stand() -> None:
 
 
 def test_the_bitmaps_may_lie_at_any_multiple_of_eight_bytes() -> None:
-    index = crowd(10_753)
+    index = crowd(22_529)
     request = asked(Random(3), 100)
     [expected] = index.scan(request, index.live(NOW_S))
     for offset in (8, 16, 24, 40):

@@ -6,7 +6,9 @@ request's placement, a row) the scan goes through: `make soak`.
 """
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from random import Random
+from threading import Event
 
 import pytest
 from msgspec.structs import replace
@@ -85,6 +87,27 @@ def test_lines_at_the_edges_of_words_and_blocks_are_told(line_count: int) -> Non
     assert sorted(index.matching(request, live)[0]) == [*range(line_count)]
     assert sorted(index.scan(request, live)[0]) == [*range(line_count)]
     assert index.differences(request, live, 0, ALL_WORDS) == 0
+
+
+def test_a_stop_meanwhile_is_no_difference() -> None:
+    """From another thread, since the check lets go of the GIL; seen to fail on live rows."""
+    index = adcore.compile(catalog_of(*(item(n + 1) for n in range(4096))))
+    live = index.live(worlds.MOMENTS[0])
+    request = Request([Placement("slot")])
+    checked = Event()
+
+    def turn() -> None:
+        while not checked.is_set():
+            for line_item_id in range(1, 4097, 64):
+                live.stop(line_item_id)
+                live.resume(line_item_id)
+
+    with ThreadPoolExecutor(1) as threads:
+        turning = threads.submit(turn)
+        differences = [index.differences(request, live, 0, ALL_WORDS) for _ in range(2000)]
+        checked.set()
+        turning.result()
+    assert set(differences) == {0}
 
 
 def test_a_check_may_look_at_any_part() -> None:
