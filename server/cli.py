@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "forward": "server.ledger.forward",
     "aggregate": "server.ledger.aggregate",
     "count": "server.ledger.count",
+    "report": "server.ledger.cli",
     "demo": "server.demo",
 }
 """Each command's module. It is imported when its command is asked for: a server's parts take their
