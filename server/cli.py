@@ -25,6 +25,7 @@ COMMANDS: Final = {
     "aggregate": "server.ledger.aggregate",
     "count": "server.ledger.count",
     "report": "server.ledger.cli",
+    "reconcile": "server.ledger.cli",
     "demo": "server.demo",
 }
 """Each command's module. It is imported when its command is asked for: a server's parts take their

@@ -5,7 +5,7 @@ that have not changed keep the file they had. All of it follows from the log; wh
 reading the log from its beginning.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -35,16 +35,25 @@ class Checkpoint(Struct, array_like=True, frozen=True):
 
 def newest(folder: Folder, wal_id: str, until: int | None = None) -> Checkpoint | None:
     """Find the newest whole checkpoint of this log, not beyond the LSN `until`."""
-    for lsn in reversed(_lsns(folder)):
-        if until is not None and lsn > until:
-            continue
+    lsns = reversed(_lsns(folder))
+    return next(
+        _whole(folder, wal_id, (lsn for lsn in lsns if until is None or lsn <= until)), None
+    )
+
+
+def kept(folder: Folder, wal_id: str) -> Iterator[Checkpoint]:
+    """Give this log's whole checkpoints, the oldest first."""
+    return _whole(folder, wal_id, _lsns(folder))
+
+
+def _whole(folder: Folder, wal_id: str, lsns: Iterable[int]) -> Iterator[Checkpoint]:
+    for lsn in lsns:
         try:
             checkpoint = msgspec.msgpack.decode(_read(folder, _name(lsn)), type=Checkpoint)
         except (LedgerError, msgspec.MsgspecError):
-            continue  # the next older one does as well
+            continue  # the next one does as well
         if checkpoint.wal_id == wal_id:
-            return checkpoint
-    return None
+            yield checkpoint
 
 
 def restore(folder: Folder, checkpoint: Checkpoint) -> Counter:

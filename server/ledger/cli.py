@@ -1,4 +1,4 @@
-"""`adcore report`: what was counted, from Redis, for people and for programs."""
+"""`adcore report | reconcile`: what was counted, and whether it is what the log says."""
 
 import argparse
 import os
@@ -6,21 +6,27 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
+
+import msgspec
 
 from adcore.catalog import Catalog
 from adcore.zones import zone
 from server import config as settings
 from server.clock import now_s
-from server.errors import AdcoreError, SnapshotError
-from server.ledger import report_output
+from server.config import Config
+from server.errors import AdcoreError, ConfigError, SnapshotError
+from server.ledger import reconcile, report_output, wal
+from server.ledger.folder import DiskFolder
 from server.ledger.report import DIMENSIONS, HOUR_S, PLACES, Names, Query, Report, collect
 from server.store import Keyspace, connect
 from server.store.catalogs import CatalogStore
 from server.store.counts import CountsStore, shards
+
+DIFFERENCES_PRINTED_MAX: Final = 100
 
 _AGO: Final = re.compile(r"-?(\d{1,6})([hd])\Z")
 _FORMATS: Final = ("table", "csv", "json", "parquet")
@@ -53,6 +59,10 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     command.add_argument("--format", choices=_FORMATS, default="table")
     command.add_argument("--output", type=Path, metavar="FILE", help="default: stdout")
     command.set_defaults(run=run_report, refuse=command.error)
+
+    command = commands.add_parser("reconcile", help="recount a shard's log, and compare with Redis")
+    command.add_argument("--json", action="store_true", help="print the result as JSON")
+    command.set_defaults(run=run_reconcile)
 
 
 def _dimensions(text: str) -> tuple[str, ...]:
@@ -156,3 +166,56 @@ def _counted(stores: list[CountsStore], query: Query) -> Iterator[tuple[int, dic
         hours = [hour for hour in store.hours() if query.from_hour <= hour < query.to_hour]
         for hour, _, fields in store.read(hours):
             yield hour, fields
+
+
+# -- reconcile
+
+
+def run_reconcile(args: argparse.Namespace) -> int:
+    config = settings.load(os.environ)
+    log, state = _folders(config)
+    wal_id = wal.log_id(log)
+    with closing(connect(config.redis_url)) as client:
+        store = CountsStore(client, Keyspace(config.redis_prefix), config.shard)
+        recount = reconcile.begin(log, state, wal_id)
+        result = reconcile.reconcile(recount, store, wal_id, now_s())
+    if args.json:
+        print(msgspec.json.format(msgspec.json.encode(result)).decode())
+    else:
+        for line in _told(result, config.shard):
+            print(line)
+    return 1 if result.differences else 0
+
+
+def _folders(config: Config) -> tuple[DiskFolder, DiskFolder]:
+    """Open the log and the checkpoints of this machine's shard."""
+    folder = Path(config.ledger_dir)
+    if not config.ledger_dir or not (folder / "wal").is_dir():
+        raise ConfigError("ADCORE_LEDGER_DIR: no log of an aggregator is there")
+    return DiskFolder(folder / "wal"), DiskFolder(folder / "state")
+
+
+def _told(result: reconcile.Reconciled, shard: int) -> Iterator[str]:
+    for difference in result.differences[:DIFFERENCES_PRINTED_MAX]:
+        hour = datetime.fromtimestamp(difference.hour * HOUR_S, UTC)
+        log, redis = (
+            "nothing" if amount is None else f"{amount:,}"
+            for amount in (difference.log, difference.redis)
+        )
+        yield (
+            f"{hour:%Y-%m-%dT%H:%MZ} line item {difference.line_item_id}"
+            f" creative {difference.creative_id} site {difference.site_id}"
+            f" {difference.measure}: the log says {log}, Redis says {redis}"
+        )
+    count = len(result.differences) + result.unnamed
+    if count > DIFFERENCES_PRINTED_MAX:
+        yield f"and {count - DIFFERENCES_PRINTED_MAX:,} more; --json names them"
+    yield (
+        f"shard {shard}: {_many(count, 'difference')} in {_many(result.fields, 'count')}"
+        f" of {_many(result.hours, 'hour')},"
+        f" recounted from LSN {result.from_lsn:,} to {result.lsn:,}"
+    )
+
+
+def _many(count: int, noun: str) -> str:
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
