@@ -26,6 +26,7 @@ COMMANDS: Final = {
     "count": "server.ledger.count",
     "report": "server.ledger.cli",
     "reconcile": "server.ledger.cli",
+    "archive": "server.ledger.cli",
     "demo": "server.demo",
 }
 """Each command's module. It is imported when its command is asked for: a server's parts take their

@@ -59,8 +59,9 @@ def fill(shard: Shard, hours: int = 3, seed: int = 5) -> None:
 
 
 def compared(shard: Shard, now_s: int = NOW_S) -> Reconciled:
-    recount = begin(shard.log, shard.state, shard.wal_id)
-    return reconcile(recount, shard.store, shard.wal_id, now_s)
+    # Folders of its own, as another process has: two threads can't list one descriptor at once.
+    log, state = DiskFolder(shard.log.path), DiskFolder(shard.state.path)
+    return reconcile(begin(log, state, shard.wal_id), shard.store, shard.wal_id, now_s)
 
 
 def test_equal_counts_are_equal(shard):
@@ -195,14 +196,14 @@ def test_traffic_need_not_stop(shard):
     thread.start()
     try:
         seen = set()
-        for _ in range(15):
+        while len(seen) < 10:
+            assert thread.is_alive()
             result = compared(shard)
             assert result.differences == []
             seen.add(result.lsn)
     finally:
         ending.set()
         thread.join()
-    assert len(seen) > 5, "the traffic did stop"
 
 
 def test_an_old_log_is_recounted_from_the_oldest_checkpoint(shard, client):

@@ -1,4 +1,4 @@
-"""`adcore report | reconcile`: what was counted, and whether it is what the log says."""
+"""`adcore report | reconcile | archive`: what was counted, if the log says so, where it goes."""
 
 import argparse
 import os
@@ -16,17 +16,20 @@ import msgspec
 from adcore.catalog import Catalog
 from adcore.zones import zone
 from server import config as settings
-from server.clock import now_s
+from server.clock import now_ms, now_s
 from server.config import Config
 from server.errors import AdcoreError, ConfigError, SnapshotError
 from server.ledger import reconcile, report_output, wal
+from server.ledger.archive import Archive, Remote, WholeLog
 from server.ledger.folder import DiskFolder
 from server.ledger.report import DIMENSIONS, HOUR_S, PLACES, Names, Query, Report, collect
+from server.ledger.verify import verify
 from server.store import Keyspace, connect
 from server.store.catalogs import CatalogStore
 from server.store.counts import CountsStore, shards
 
 DIFFERENCES_PRINTED_MAX: Final = 100
+LOW_PRIORITY: Final = 19  # the counter and the aggregator come first
 
 _AGO: Final = re.compile(r"-?(\d{1,6})([hd])\Z")
 _FORMATS: Final = ("table", "csv", "json", "parquet")
@@ -61,8 +64,12 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     command.set_defaults(run=run_report, refuse=command.error)
 
     command = commands.add_parser("reconcile", help="recount a shard's log, and compare with Redis")
+    command.add_argument("--full", action="store_true", help="with what is in the archive")
     command.add_argument("--json", action="store_true", help="print the result as JSON")
     command.set_defaults(run=run_reconcile)
+
+    command = commands.add_parser("archive", help="copy a shard's log away, and make room")
+    command.set_defaults(run=run_archive)
 
 
 def _dimensions(text: str) -> tuple[str, ...]:
@@ -173,7 +180,8 @@ def _counted(stores: list[CountsStore], query: Query) -> Iterator[tuple[int, dic
 
 def run_reconcile(args: argparse.Namespace) -> int:
     config = settings.load(os.environ)
-    log, state = _folders(config)
+    here, state = _folders(config)
+    log = WholeLog(here, Remote(_archive_url(config)), config.shard) if args.full else here
     wal_id = wal.log_id(log)
     with closing(connect(config.redis_url)) as client:
         store = CountsStore(client, Keyspace(config.redis_prefix), config.shard)
@@ -193,6 +201,12 @@ def _folders(config: Config) -> tuple[DiskFolder, DiskFolder]:
     if not config.ledger_dir or not (folder / "wal").is_dir():
         raise ConfigError("ADCORE_LEDGER_DIR: no log of an aggregator is there")
     return DiskFolder(folder / "wal"), DiskFolder(folder / "state")
+
+
+def _archive_url(config: Config) -> str:
+    if not config.archive_url:
+        raise ConfigError("ADCORE_ARCHIVE_URL: missing; a folder, or an object store's URL")
+    return config.archive_url
 
 
 def _told(result: reconcile.Reconciled, shard: int) -> Iterator[str]:
@@ -219,3 +233,30 @@ def _told(result: reconcile.Reconciled, shard: int) -> Iterator[str]:
 
 def _many(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+# -- archive
+
+
+def run_archive(_: argparse.Namespace) -> int:
+    os.nice(LOW_PRIORITY)
+    config = settings.load(os.environ)
+    log, state = _folders(config)
+    folder = Path(config.ledger_dir) / "archive"
+    remote = Remote(_archive_url(config))
+    wal_id = wal.log_id(log)
+    with closing(DiskFolder(folder)) as own:
+        if not own.lock():
+            raise AdcoreError("another `adcore archive` is at work on this log")
+        archive = Archive(log, own, remote, wal_id, config.shard)
+        archive.copy()
+        verified = verify(log, state, DiskFolder(folder / "verified"), wal_id)
+        archive.remove(verified, now_ms() - config.wal_keep_h * HOUR_S * 1000)
+    result = archive.result
+    skipped = f", {_many(result.skipped, 'frame')} unreadable" if result.skipped else ""
+    print(
+        f"shard {config.shard}: copied {_many(result.copied, 'segment')}"
+        f" and {_many(result.files, 'file')} of events{skipped};"
+        f" verified up to LSN {verified:,}; removed {_many(result.removed, 'segment')} here"
+    )
+    return 0
