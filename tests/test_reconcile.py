@@ -82,6 +82,19 @@ def test_an_off_by_one_is_named(shard, client):
     assert difference.redis == difference.log + 1
 
 
+def test_a_cursor_that_is_deleted_mends_the_counts(shard, client):
+    fill(shard)
+    shard.checkpoint()
+    fill(shard, hours=1, seed=6)
+    client.hincrby(KEY, b"41.50.10.impressions", 1)
+    client.hdel(KEY, b"40.50.10.clicks")
+    client.delete(Keyspace().count_cursor(0))
+    shard.write([beacon()])
+    shard.count()
+    assert shard.applier.rebuilds == 2  # one at the very beginning
+    assert compared(shard).differences == []
+
+
 def test_a_lost_field_and_a_field_too_many_are_named(shard, client):
     fill(shard)
     lost = int(client.hget(KEY, b"40.50.10.clicks"))
