@@ -24,6 +24,9 @@ COMMANDS: Final = {
     "forward": "server.ledger.forward",
     "aggregate": "server.ledger.aggregate",
     "count": "server.ledger.count",
+    "report": "server.ledger.cli",
+    "reconcile": "server.ledger.cli",
+    "archive": "server.ledger.cli",
     "demo": "server.demo",
 }
 """Each command's module. It is imported when its command is asked for: a server's parts take their

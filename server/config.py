@@ -79,6 +79,9 @@ class Config(Struct, frozen=True, kw_only=True):
     aggregate_port: Port = 24224  # Fluentd's own
     # The log and its checkpoints: a disk that outlives the machine.
     ledger_dir: str = ""
+    # Where closed segments and their events go: a folder, or an object store that fsspec knows.
+    archive_url: str = ""
+    wal_keep_h: Annotated[int, Meta(ge=0, le=8760)] = 72
     # PEM files; with a certificate an aggregator speaks TLS, with a CA a forwarder does.
     ledger_tls_cert_file: str = ""
     ledger_tls_key_file: str = ""

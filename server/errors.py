@@ -9,6 +9,7 @@ AdcoreError
 ├── SpoolError       the spool can't take a frame
 │   └── SpoolFullError   it has no room for a frame of this worth
 ├── ProtocolError    a peer of the ledger says what can't be understood or believed
+├── ArchiveError     the archive is away, or does not keep what it is given
 └── LedgerError      the write-ahead log or the counts are not what they must be
 """
 
@@ -55,6 +56,10 @@ class ProtocolError(AdcoreError):
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+
+
+class ArchiveError(AdcoreError):
+    pass
 
 
 class LedgerError(AdcoreError):

@@ -5,7 +5,7 @@ that have not changed keep the file they had. All of it follows from the log; wh
 reading the log from its beginning.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 import msgspec
@@ -35,21 +35,35 @@ class Checkpoint(Struct, array_like=True, frozen=True):
 
 def newest(folder: Folder, wal_id: str, until: int | None = None) -> Checkpoint | None:
     """Find the newest whole checkpoint of this log, not beyond the LSN `until`."""
-    for lsn in reversed(_lsns(folder)):
-        if until is not None and lsn > until:
-            continue
+    lsns = reversed(_lsns(folder))
+    return next(
+        _whole(folder, wal_id, (lsn for lsn in lsns if until is None or lsn <= until)), None
+    )
+
+
+def kept(folder: Folder, wal_id: str) -> Iterator[Checkpoint]:
+    """Give this log's whole checkpoints, the oldest first."""
+    return _whole(folder, wal_id, _lsns(folder))
+
+
+def _whole(folder: Folder, wal_id: str, lsns: Iterable[int]) -> Iterator[Checkpoint]:
+    for lsn in lsns:
         try:
             checkpoint = msgspec.msgpack.decode(_read(folder, _name(lsn)), type=Checkpoint)
         except (LedgerError, msgspec.MsgspecError):
-            continue  # the next older one does as well
+            continue  # the next one does as well
         if checkpoint.wal_id == wal_id:
-            return checkpoint
-    return None
+            yield checkpoint
 
 
 def restore(folder: Folder, checkpoint: Checkpoint) -> Counter:
-    hours = {hour: _read(folder, name) for hour, name in checkpoint.ids.items()}
-    return Counter.restore(checkpoint.state, hours)
+    return Counter.restore(checkpoint.state, dict(ids(folder, checkpoint)))
+
+
+def ids(folder: Folder, checkpoint: Checkpoint) -> Iterator[tuple[int, bytes]]:
+    """Give each hour's ids as the counter dumped them."""
+    for hour, name in sorted(checkpoint.ids.items()):
+        yield hour, _read(folder, name)
 
 
 def totals(folder: Folder, checkpoint: Checkpoint) -> Iterator[tuple[int, dict[bytes, int]]]:
@@ -71,24 +85,30 @@ def write(
     The counter was told `begin_saving` before, and is to be told `end_saving` after.
     """
     state, changed = counter.state()
-    ids = {
+    dumps = {
         hour: name
         for hour, name in (base.ids if base else {}).items()
         if hour in counter.known_hours() and hour not in changed
     }
     for hour, dumped in changed.items():
-        ids[hour] = _write(folder, f"ids-{hour}-{lsn:016x}", dumped)
+        dumps[hour] = _write(folder, f"ids-{hour}-{lsn:016x}", dumped)
     names = dict(base.totals) if base else {}
     for hour, deltas in since.items():
         sums = _totals(folder, names[hour]) if hour in names else {}
         add(sums, deltas)
         names[hour] = _write(folder, f"totals-{hour}-{lsn:016x}", msgspec.msgpack.encode(sums))
-    oldest = max(names, default=0) - HOURS_KEPT
+    # By the hours of valid beacons: one record from a wrong clock must not make all others old.
+    oldest = max(counter.known_hours(), default=0) - HOURS_KEPT
     names = {hour: name for hour, name in names.items() if hour >= oldest}
-    checkpoint = Checkpoint(wal_id, lsn, state, ids, names)
+    checkpoint = Checkpoint(wal_id, lsn, state, dumps, names)
     _write(folder, _name(lsn), msgspec.msgpack.encode(checkpoint))
     _sweep(folder, wal_id)
     return checkpoint
+
+
+def remove(folder: Folder, checkpoint: Checkpoint) -> None:
+    """Forget it; what only it needs goes with the next sweep."""
+    folder.remove(_name(checkpoint.lsn))
 
 
 def add(sums: dict[bytes, int], deltas: dict[bytes, int]) -> None:

@@ -27,7 +27,7 @@ from crc32c import crc32c
 from msgspec import Struct
 
 from server.errors import LedgerError
-from server.ledger.folder import Folder
+from server.ledger.folder import Folder, Readable
 
 SEGMENT_BYTES_MAX: Final = 64 << 20  # some 300,000 events: what a counter reads again in a second
 BODY_BYTES_MAX: Final = 4 << 20  # a batch has 1 MiB at most, an Opened 60 B for each producer
@@ -164,16 +164,17 @@ def _mark(lsn: int) -> bytes:
 # -- reading ---------------------------------------------------------------------------------------
 
 
-def segments(folder: Folder) -> list[int]:
+def segments(folder: Readable) -> list[int]:
     """The LSNs that segments begin at, in order."""
     return [
         int(name.removesuffix(_SUFFIX), 16) for name in folder.names() if name.endswith(_SUFFIX)
     ]
 
 
-def log_id(folder: Folder) -> str:
+def log_id(folder: Readable) -> str:
     """Name the log: what its first segment that is left was opened with."""
-    first = next(_records(folder, segments(folder)[0], segments(folder)[0]), None)
+    known = segments(folder)
+    first = next(_records(folder, known[0], known[0]), None) if known else None
     opened = decode(first.body) if first else None
     if not isinstance(opened, Opened):
         raise LedgerError("the log does not begin as a segment")
@@ -184,7 +185,7 @@ def segment_name(lsn: int) -> str:
     return _name(lsn)
 
 
-def durable_mark(folder: Folder) -> int:
+def durable_mark(folder: Readable) -> int:
     """Up to where the writer has said that all is certain; 0 if it never did."""
     try:
         raw = folder.read(_MARK_NAME)
@@ -196,7 +197,7 @@ def durable_mark(folder: Folder) -> int:
     return lsn if raw == _mark(lsn) else 0
 
 
-def read(folder: Folder, start: int, until: int) -> Iterator[Record]:
+def read(folder: Readable, start: int, until: int) -> Iterator[Record]:
     """Give every record in [start, until); LedgerError when one of them is not there or broken."""
     at = start
     for segment, following in _pairs(segments(folder)):
@@ -217,7 +218,7 @@ def read(folder: Folder, start: int, until: int) -> Iterator[Record]:
         raise LedgerError(f"the log is broken or lost at LSN {at}; it should reach {until}")
 
 
-def _records(folder: Folder, segment: int, start: int) -> Iterator[Record]:
+def _records(folder: Readable, segment: int, start: int) -> Iterator[Record]:
     """Whole records of a segment from the LSN `start`, up to the first that is not."""
     name = _name(segment)
     at = start

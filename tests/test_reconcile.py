@@ -1,0 +1,299 @@
+"""What Redis has is what the log says; whatever differs is named by hour, item and measure."""
+
+import json
+import os
+import random
+import threading
+from collections.abc import Callable
+
+import pytest
+import redis
+
+from server import cli
+from server.errors import LedgerError
+from server.events.records import Kind
+from server.ledger import wal
+from server.ledger.folder import DiskFolder
+from server.ledger.reconcile import Difference, Reconciled, begin, reconcile
+from server.store import Keyspace
+from server.store.counts import KEPT_S
+from tests.shards import HOUR_S, NOON_S, Shard, beacon, decision
+
+pytestmark = pytest.mark.process
+
+NOON = NOON_S // HOUR_S
+KEY = Keyspace().count_hour(0, NOON)
+NOW_S = NOON_S + 7 * HOUR_S
+
+
+@pytest.fixture
+def shard(redis_url, tmp_path):
+    return Shard(tmp_path / "shard", redis_url)
+
+
+@pytest.fixture
+def client(redis_url):
+    with redis.Redis.from_url(redis_url) as client:
+        yield client
+
+
+def fill(shard: Shard, hours: int = 3, seed: int = 5) -> None:
+    dice = random.Random(seed)
+    for hour in range(hours):
+        at_s = NOON_S + hour * HOUR_S
+        shown = [beacon(at_s=at_s, line_item_id=40 + dice.randrange(3)) for _ in range(100)]
+        clicked = [
+            beacon(
+                Kind.CLICK,
+                at_s=at_s,
+                id=each.id,
+                line_item_id=each.line_item_id,
+                network=f"192.0.{number}.0",
+            )
+            for number, each in enumerate(shown[::7])
+        ]
+        shard.write([*clicked, decision((10, 40, 50), weight=10, at_s=at_s)])  # before what is seen
+        shard.write(shown)
+        shard.write([shown[0]])
+        shard.count()
+
+
+def compared(shard: Shard, now_s: int = NOW_S) -> Reconciled:
+    # Folders of its own, as another process has: two threads can't list one descriptor at once.
+    log, state = DiskFolder(shard.log.path), DiskFolder(shard.state.path)
+    return reconcile(begin(log, state, shard.wal_id), shard.store, shard.wal_id, now_s)
+
+
+def test_equal_counts_are_equal(shard):
+    fill(shard)
+    result = compared(shard)
+    assert result.differences == []
+    assert (result.hours, result.from_lsn, result.lsn) == (3, 0, shard.applier.lsn)
+    assert result.fields == sum(
+        len(fields) for _, _, fields in shard.store.read(shard.store.hours())
+    )
+
+
+def test_an_off_by_one_is_named(shard, client):
+    fill(shard)
+    client.hincrby(KEY, b"41.50.10.impressions", 1)
+    (difference,) = compared(shard).differences
+    assert difference[:5] == (NOON, 41, 50, 10, "impressions")
+    assert difference.redis == difference.log + 1
+
+
+def test_a_cursor_that_is_deleted_mends_the_counts(shard, client):
+    fill(shard)
+    shard.checkpoint()
+    fill(shard, hours=1, seed=6)
+    client.hincrby(KEY, b"41.50.10.impressions", 1)
+    client.hdel(KEY, b"40.50.10.clicks")
+    client.delete(Keyspace().count_cursor(0))
+    shard.write([beacon()])
+    shard.count()
+    assert shard.applier.rebuilds == 2  # one at the very beginning
+    assert compared(shard).differences == []
+
+
+def test_a_lost_field_and_a_field_too_many_are_named(shard, client):
+    fill(shard)
+    lost = int(client.hget(KEY, b"40.50.10.clicks"))
+    client.hdel(KEY, b"40.50.10.clicks")
+    client.hset(KEY, b"99.50.10.impressions", 0)
+    assert compared(shard).differences == [
+        Difference(NOON, 40, 50, 10, "clicks", lost, None),
+        Difference(NOON, 99, 50, 10, "impressions", None, 0),
+    ]
+
+
+@pytest.mark.parametrize("listed", [True, False])
+def test_a_lost_hour_is_named_field_by_field(shard, client, listed):
+    fill(shard)
+    fields = client.hgetall(KEY)
+    client.delete(KEY)
+    if not listed:
+        client.srem(Keyspace().count_hours(0), NOON)
+    differences = compared(shard).differences
+    assert len(differences) == len(fields)
+    assert {(each.hour, each.redis) for each in differences} == {(NOON, None)}
+    # Two months later Redis has let go of it, as it should.
+    assert compared(shard, (NOON + 1) * HOUR_S + KEPT_S).differences == differences
+    late = compared(shard, (NOON + 1) * HOUR_S + KEPT_S + 1)
+    assert (late.differences, late.expired, late.hours) == ([], 1, 2)
+
+
+def test_all_hours_lost_but_not_the_cursor_is_found(shard, client):
+    fill(shard)
+    keys = [Keyspace().count_hour(0, hour) for hour in shard.store.hours()]
+    client.delete(Keyspace().count_hours(0), *keys)
+    assert {each.hour for each in compared(shard).differences} == {NOON, NOON + 1, NOON + 2}
+
+
+@pytest.mark.parametrize("times", [0, 2])
+def test_a_frame_that_reached_redis_never_or_twice_is_named(shard, monkeypatch, times):
+    fill(shard, hours=1)
+    apply = shard.store.apply
+
+    def faulty(expected: str, following: str, deltas: dict[int, dict[bytes, int]]) -> str:
+        wrong = {
+            hour: {field: times * delta for field, delta in fields.items()}
+            for hour, fields in deltas.items()
+        }
+        return apply(expected, following, wrong if times else {})
+
+    shard.write([beacon(line_item_id=7)])
+    with monkeypatch.context() as patch:
+        patch.setattr(shard.store, "apply", faulty)
+        shard.count()
+    assert compared(shard).differences == [
+        Difference(NOON, 7, 50, 10, "impressions", 1, times or None),
+        Difference(NOON, 7, 50, 10, "revenue_nanos", 8_000_000, times * 8_000_000 or None),
+    ]
+
+
+def test_a_log_that_lost_a_frame_is_named_by_what_redis_has_more(shard, tmp_path):
+    """The copy has the same records at the same places, but nothing in the last of them."""
+    fill(shard, hours=1)
+    copy = DiskFolder(tmp_path / "copy")
+    for name in shard.log.names():
+        copy.replace(name, shard.log.read(name))
+    records = list(wal.read(copy, 0, shard.applier.lsn))
+    lost = records[-1]
+    kept = wal.decode(lost.body)
+    content = bytearray(shard.log.read(wal.segment_name(0)))
+    again = wal._record(lost.lsn, lost.durable, _emptied(kept, len(lost.body)))
+    content[lost.lsn : lost.end] = again
+    copy.replace(wal.segment_name(0), bytes(content))
+    recount = begin(copy, shard.state, shard.wal_id)
+    (difference,) = reconcile(recount, shard.store, shard.wal_id, NOW_S).differences
+    assert (difference.measure, difference.log, difference.redis) == (
+        "invalid.impression.duplicate", None, 1,
+    )  # fmt: skip
+
+
+def _emptied(body: wal.Received, length: int) -> bytes:
+    """The record without its frames, as long as it was."""
+    without = wal.encode(wal.Received(body.written_ms, "", b""))
+    return wal.encode(wal.Received(body.written_ms, "c" * (length - len(without) - 1), b""))
+
+
+@pytest.mark.parametrize("damage", ["cut", "flip"])
+def test_a_record_that_is_gone_or_broken_in_the_log_is_named_by_its_place(shard, damage):
+    fill(shard)
+    name = wal.segment_name(0)
+    records = list(wal.read(shard.log, 0, shard.applier.lsn))
+    content = bytearray(shard.log.read(name))
+    third = records[3]
+    if damage == "cut":
+        del content[third.lsn : third.end]
+    else:
+        content[third.lsn + 40] ^= 1
+    shard.log.replace(name, bytes(content))
+    with pytest.raises(LedgerError, match=f"broken or lost at LSN {third.lsn}"):
+        compared(shard)
+
+
+def test_traffic_need_not_stop(shard):
+    ending = threading.Event()
+    fill(shard, hours=1)
+
+    def traffic() -> None:
+        number = 0
+        while not ending.is_set():
+            number += 1
+            at_s = NOON_S + number * 60
+            shard.write([beacon(at_s=at_s, line_item_id=number % 5 + 1) for _ in range(20)])
+            shard.count()
+
+    thread = threading.Thread(target=traffic)
+    thread.start()
+    try:
+        seen = set()
+        while len(seen) < 10:
+            assert thread.is_alive()
+            result = compared(shard)
+            assert result.differences == []
+            seen.add(result.lsn)
+    finally:
+        ending.set()
+        thread.join()
+
+
+def test_an_old_log_is_recounted_from_the_oldest_checkpoint(shard, client):
+    fill(shard, hours=6, seed=1)
+    shard.checkpoint()
+    fill(shard, hours=6, seed=2)
+    second = shard.checkpoint()
+    fill(shard, hours=6, seed=3)
+    shard.checkpoint()
+    first, *rest = wal.segments(shard.log)
+    assert rest, "the test needs two segments"
+    shard.log.remove(wal.segment_name(first))
+    result = compared(shard)
+    assert (result.differences, 0 < result.from_lsn <= second.lsn) == ([], True)
+    client.hincrby(KEY, b"41.50.10.impressions", -1)
+    assert [each.hour for each in compared(shard).differences] == [NOON]
+
+
+def _wiped(shard: Shard, client: redis.Redis) -> None:
+    client.flushall()
+
+
+def _rebuilding(shard: Shard, client: redis.Redis) -> None:
+    client.set(Keyspace().count_cursor(0), f"{shard.wal_id}:0:1")
+
+
+def _another(shard: Shard, client: redis.Redis) -> None:
+    client.set(Keyspace().count_cursor(0), "other:0:0")
+
+
+def _ahead(shard: Shard, client: redis.Redis) -> None:
+    client.set(Keyspace().count_cursor(0), f"{shard.wal_id}:{1 << 40}:0")
+
+
+def _between(shard: Shard, client: redis.Redis) -> None:
+    client.set(Keyspace().count_cursor(0), f"{shard.wal_id}:{shard.applier.lsn - 1}:0")
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (_wiped, "no counts of this shard"),
+        (_rebuilding, "being rebuilt"),
+        (_another, "counts of the log other"),
+        (_ahead, "the log ends at"),
+        (_between, "where no record ends"),
+    ],
+)
+def test_what_cannot_be_compared_is_no_equality(
+    shard, client, change: Callable[[Shard, redis.Redis], None], said
+):
+    fill(shard)
+    change(shard, client)
+    with pytest.raises(LedgerError, match=said):
+        compared(shard)
+
+
+def test_the_command_names_and_counts(shard, client, redis_url, monkeypatch, capsys, tmp_path):
+    for name in os.environ:
+        if name.startswith("ADCORE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ADCORE_REDIS_URL", redis_url)
+    assert cli.main(["reconcile"]) == 1
+    assert "ADCORE_LEDGER_DIR" in capsys.readouterr().err
+    monkeypatch.setenv("ADCORE_LEDGER_DIR", str(shard.folder))
+    shard.write([beacon(), beacon(), beacon()])
+    shard.count()
+    assert cli.main(["reconcile"]) == 0
+    place = f"recounted from LSN 0 to {shard.applier.lsn:,}"
+    assert capsys.readouterr().out == f"shard 0: 0 differences in 2 counts of 1 hour, {place}\n"
+    client.hincrby(KEY, b"40.50.10.impressions", 1)
+    assert cli.main(["reconcile"]) == 1
+    assert capsys.readouterr().out.splitlines() == [
+        "2026-10-31T12:00Z line item 40 creative 50 site 10 impressions:"
+        " the log says 3, Redis says 4",
+        f"shard 0: 1 difference in 2 counts of 1 hour, {place}",
+    ]
+    assert cli.main(["reconcile", "--json"]) == 1
+    document = json.loads(capsys.readouterr().out)
+    assert document["differences"] == [[NOON, 40, 50, 10, "impressions", 3, 4]]
