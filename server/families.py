@@ -231,6 +231,15 @@ COUNTER_TURNS = TABLE.counter(
     kind=("rewind", "rebuild"),
 )
 CHECKPOINTS = TABLE.counter("adcore_ledger_checkpoints", "Checkpoints.", result=("kept", "failed"))
+CHORES = TABLE.counter(
+    "adcore_ledger_chores",
+    "Hourly chores: reconciling fails on any count that Redis has otherwise than the log.",
+    chore=("reconcile", "archive"),
+    result=("done", "failed"),
+)
+CHORE_AT_S = TABLE.gauge(
+    "adcore_ledger_chore_timestamp_seconds", "When the last one ended.", role=INTAKER
+)
 START_S = TABLE.gauge("adcore_start_time_seconds", "When the server started.", role=MAIN)
 STOPPING = TABLE.gauge("adcore_stopping", "1 while draining, 2 while workers end.", role=MAIN)
 DRAINS: Final = 1

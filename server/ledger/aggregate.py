@@ -43,6 +43,7 @@ from server.ledger.fluent import Chunk, encode_chunk_ack, encode_reply
 from server.ledger.folder import DiskFolder
 from server.ledger.forward import DRAIN_S_MAX, POLL_S
 from server.ledger.handshake import NONCE_BYTES, ServerEnd
+from server.ledger.housekeeping import Housekeeping
 from server.ledger.intake import Intake
 from server.ledger.receiver import Ack, Batch, Receiver, Watermark
 from server.ledger.sender import Query, Sender, done_segments, segments_of
@@ -86,6 +87,8 @@ def aggregate(_: argparse.Namespace) -> int:
         stack.enter_context(Ops(config.ops_host, config.ops_port, run_dir, 0))
         command = ["count", "--run-dir", str(run_dir), "--parent", str(os.getpid())]
         stack.enter_context(KeptProcess(command, partial(metrics.restarted, COUNTER)))
+        chores = ("archive", "reconcile") if config.archive_url else ("reconcile",)
+        stack.enter_context(Housekeeping(chores, metrics))
         return asyncio.run(aggregator.run())
 
 

@@ -74,7 +74,7 @@ class _Beacon(Struct, kw_only=True, gc=False):
     id: Raw
     line_item_id: _Id
     creative_id: _Id
-    site_id: _Id
+    site_id: _IdOrNone = 0
     placement: Raw = _ABSENT
     lease: Annotated[int, Meta(ge=0, le=I64_MAX)] = 0
     price_micros: Annotated[int, Meta(ge=0, le=PRICE_MICROS_MAX)]
@@ -89,7 +89,7 @@ class _Beacon(Struct, kw_only=True, gc=False):
 
 
 class _Answered(Struct, gc=False):
-    site_id: _Id
+    site_id: _IdOrNone
     line_item_id: _IdOrNone
     creative_id: _IdOrNone
 
