@@ -29,9 +29,8 @@ from server.errors import ProtocolError
 from server.ledger.receiver import STREAM, Ack, Batch, Watermark
 from server.ledger.sender import Query
 
-MESSAGE_BYTES_MAX: Final = 1 << 20  # a batch of ours has 200 KB at most
-# A full chunk of Fluent Bit has 2 MB, which is why it must compress; its frames are smaller, and so
-# fit a record of the log.
+MESSAGE_BYTES_MAX: Final = 3 << 20  # a full chunk of Fluent Bit has 2 MB, a batch of ours 200 KB
+# Frames are smaller than the records they are made of, so what fits here fits a record of the log.
 UNPACKED_BYTES_MAX: Final = 3 << 20
 ENTRIES_MAX: Final = 65_536  # three times what the smallest records of a full chunk come to
 TAG_CHARS_MAX: Final = 256
