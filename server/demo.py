@@ -87,23 +87,27 @@ def demo(args: argparse.Namespace) -> int:
         stack.enter_context(_child(AGGREGATE, paths.log("aggregate"), counting))
         serving = stack.enter_context(_child(SERVE, paths.log("serve"), environ))
         if _wait_until(lambda: _pings(args.port), serving, paths.log("serve"), stopping):
-            print(_welcome(args.port, catalog, generation, args.folder), flush=True)
+            print(_welcome(args, catalog, generation, redis_url), flush=True)
             while not stopping.wait(POLL_S * 10):
                 if serving.poll() is not None:
                     raise DemoError(f"the server has ended:\n{_tail(paths.log('serve'))}")
     return 0
 
 
-def _welcome(port: int, catalog: Catalog, generation: int, folder: Path) -> str:
-    origin = f"http://{HOST}:{port}"
+def _welcome(args: argparse.Namespace, catalog: Catalog, generation: int, redis_url: str) -> str:
+    origin = f"http://{HOST}:{args.port}"
     sold = f"{len(catalog.line_items)} line items of {len(catalog.advertisers)} advertisers"
     return f"""
   {catalog.account.name} is open at  {origin}/
 
-  {sold}, catalog generation {generation}; data and logs are in {folder}/
+  {sold}, catalog generation {generation}; data and logs are in {args.folder}/
   Ask for ads yourself:
 
     curl -s {origin}/api/v2 -H 'X-Country: DE' -d @examples/request.json
+
+  See what was counted a moment ago:
+
+    ADCORE_REDIS_URL={redis_url} .venv/bin/adcore report
 
   Ctrl-C stops everything.
 """

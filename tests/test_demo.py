@@ -140,6 +140,32 @@ def test_the_example_request_gets_ads_whose_pictures_and_links_work(running):
         assert answer.headers["location"] == "https://skerry-air.example/fly/islands"
 
 
+def test_what_a_browser_saw_is_in_the_report(running):
+    body = (ROOT / "examples" / "request.json").read_bytes()
+    shown = running.post(body, **{"X-Country": "DE"})["decisions"]["header"]
+    browser = {
+        "user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
+    }
+    for _ in range(2):  # the second time, the browser repeats itself
+        with urllib.request.urlopen(
+            urllib.request.Request(shown["impressionUrl"], headers=browser), timeout=10
+        ):
+            pass
+    redis_url = re.search(r"ADCORE_REDIS_URL=(\S+)", running.welcome)[1]
+    command = [sys.executable, "-m", "server", "report", "--invalid", "--format", "json"]
+    deadline_s = time.monotonic() + READY_S_MAX
+    found = {}
+    while not (found.get("impressions") == found.get("invalid.impression.duplicate") == 1):
+        assert time.monotonic() < deadline_s, found
+        done = subprocess.run(
+            [*command, "--creative", str(shown["creativeId"])],
+            env=os.environ | {"ADCORE_REDIS_URL": redis_url},
+            capture_output=True,
+            check=True,
+        )
+        found = (json.loads(done.stdout)["rows"] or [{}])[0] if done.stdout else {}
+
+
 def test_the_strip_and_the_chips_get_what_they_show(running):
     counters = json.loads(running.get("/demo/counters")[1])
     assert set(counters) >= {
