@@ -5,6 +5,7 @@ from server.ledger.ids import IdTable
 KEPT_S: int
 IDS_MAX: int
 CLICK_KEPT_S: int
+CLICKS_MAX: int
 CROWD_KEPT_S: int
 DOUBLE_CLICK_S: int
 CLICKS_A_MINUTE_MAX: int

@@ -9,6 +9,8 @@ from libc.stdint cimport int64_t
 
 from server.ledger.ids cimport IdTable
 
+from itertools import islice
+
 import msgspec
 
 from server.events.records import CLICK_WINDOW_S, EVENT_WINDOW_S
@@ -17,6 +19,7 @@ from server.events.records import CLICK_WINDOW_S, EVENT_WINDOW_S
 KEPT_S = max(CLICK_WINDOW_S, EVENT_WINDOW_S) + 7_200
 IDS_MAX = 100_000_000  # over all hours: 4.5 GB at most; beyond, the oldest hour goes early
 CLICK_KEPT_S = 31 * 86_400  # a conversion's longest look back, and a day
+CLICKS_MAX = 10_000_000  # 1.5 GB: four a second for a month; beyond, the oldest go early
 CROWD_KEPT_S = 3600  # how long a spool may be late and still find the clicks beside its own
 # A second click on one creative from one network and browser within a second is the first one's.
 DOUBLE_CLICK_S = 1
@@ -77,8 +80,9 @@ cdef class Memory:
             self.first_hour = min(self.hours) + 1
             del self.hours[self.first_hour - 1]
         _drop_until(self.last_click, now_s - CROWD_KEPT_S)
-        _drop_until(self.clicked, now_s - CLICK_KEPT_S)
-        _drop_until(self.converted, now_s - CLICK_KEPT_S)
+        for moments in (self.clicked, self.converted):
+            _drop_until(moments, now_s - CLICK_KEPT_S)
+            _drop_oldest(moments, len(moments) - <Py_ssize_t> CLICKS_MAX)
         for key in [key for key in self.rates if 60 * <int64_t> key[2] < now_s - CROWD_KEPT_S]:
             del self.rates[key]
         return 0
@@ -116,6 +120,12 @@ class _Small(msgspec.Struct, array_like=True):
     converted: dict[bytes, int]
     last_click: list[tuple[tuple[str, str, int], int]]
     rates: list[tuple[tuple[str, int, int], int]]
+
+
+cdef int _drop_oldest(dict moments, Py_ssize_t count) except -1:
+    for key in list(islice(moments, max(count, 0))):
+        del moments[key]
+    return 0
 
 
 cdef int _drop_until(dict moments, int64_t before_s) except -1:
