@@ -134,6 +134,20 @@ def test_closed_segments_are_copied_as_they_stood_and_old_ones_removed(shard, pl
     assert wal.log_id(shard.log) == shard.wal_id
 
 
+def test_an_object_store_gets_the_same_files(shard, place):
+    """fsspec's store in memory stands for all that are no folders."""
+    url = "memory://bucket/place"
+    remote = Remote(url)
+    archive = Archive(shard.log, place.own, remote, shard.wal_id, 0)
+    archive.copy()
+    archive.remove(place.verify(), LATE_MS)
+    assert archive.result.removed > 0
+    log = WholeLog(shard.log, Remote(url), 0)
+    assert wal.segments(log)[0] == 0
+    result = reconcile(begin(log, shard.state, shard.wal_id), shard.store, shard.wal_id, NOON_S)
+    assert (result.differences, result.from_lsn) == ([], 0)
+
+
 def test_young_segments_stay(shard, place):
     assert place.run(now_ms=NOON_S * 1000 + KEEP_MS).removed == 0
     opened_ms = [
@@ -143,6 +157,13 @@ def test_young_segments_stay(shard, place):
     # The first segment was closed when the second was opened.
     assert place.run(now_ms=opened_ms[1] + KEEP_MS).removed == 0
     assert place.run(now_ms=opened_ms[1] + KEEP_MS + 1).removed == 1
+
+
+def test_what_is_not_certain_yet_is_not_copied(shard, place):
+    first, _, third = wal.segments(shard.log)[:3]
+    shard.log.mark("durable", wal._mark(third - 1))
+    place.open().copy()
+    assert place.remote.names("wal/shard-0") == [wal.segment_name(first), "log"]
 
 
 def test_without_a_verified_checkpoint_nothing_is_removed(shard, place):
@@ -280,10 +301,17 @@ def test_an_archive_that_is_away_is_one_error(tmp_path):
 def test_a_right_checkpoint_is_verified_step_by_step(shard, place):
     lsns = [each.lsn for each in checkpoints.kept(shard.state, shard.wal_id)]
     assert len(lsns) == 3
+    names = [f"{lsn:016x}.checkpoint" for lsn in lsns]
     assert place.verify() == lsns[0]
-    for lsn in lsns[:2]:
-        shard.state.remove(f"{lsn:016x}.checkpoint")
+    oldest = shard.state.read(names[0])
+    for name in names[:2]:
+        shard.state.remove(name)
     assert place.verify() == lsns[2]
+    assert place.verify() == lsns[2]
+    shard.state.replace(names[0], oldest)
+    assert place.verify() == lsns[2]
+    for name in names:
+        shard.state.remove(name)
     assert place.verify() == lsns[2]
 
 
@@ -435,29 +463,6 @@ def test_a_row_has_what_the_beacon_had(shard, place):
         40, 50, 10, "00" * 8, 9, 8_000_000, "cpa", True, 0, "192.0.2.0", "Mozilla/5.0", 7, "6162",
         60, 0,
     ]  # fmt: skip
-
-
-def test_what_makes_no_row_is_counted_and_stops_nothing(shard):
-    hours = event_files.Hours(0)
-    records = [
-        wal.encode(beacon(at_s=-1)),
-        wal.encode(beacon(price_micros=1 << 63)),
-        wal.encode(beacon(at_s=300_000_000_000)),
-        b"\xc1",
-    ]
-    kinds = [(RECORD_BEACON, record) for record in records] + [(9, b"")]
-    for kind, record in kinds:
-        hours.add(0, NOON_S * 1000, pack(Frame(1, 1, kind, record)))
-    assert (hours.skipped, list(hours.files(0))) == (5, [])
-
-
-def test_absurd_hours_make_no_files_of_their_own():
-    hours = event_files.Hours(0)
-    for at_s in (0, NOON_S - 70 * 86_400, NOON_S + 2 * HOUR_S, 4_000_000_000):
-        hours.add(0, NOON_S * 1000, pack(Frame(1, 1, RECORD_BEACON, wal.encode(beacon(at_s=at_s)))))
-    assert [path for path, _ in hours.files(0)] == [
-        "events/date=2026-10-31/hour=12/shard-0-0000000000000000.parquet"
-    ]
 
 
 # -- the command

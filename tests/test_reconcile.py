@@ -5,6 +5,7 @@ import os
 import random
 import threading
 from collections.abc import Callable
+from itertools import pairwise
 
 import pytest
 import redis
@@ -13,10 +14,11 @@ from server import cli
 from server.errors import LedgerError
 from server.events.records import Kind
 from server.ledger import wal
+from server.ledger.checkpoints import kept, remove
 from server.ledger.folder import DiskFolder
 from server.ledger.reconcile import Difference, Reconciled, begin, reconcile
 from server.store import Keyspace
-from server.store.counts import KEPT_S
+from server.store.counts import KEPT_S, CountsStore
 from tests.shards import HOUR_S, NOON_S, Shard, beacon, decision
 
 pytestmark = pytest.mark.process
@@ -120,6 +122,10 @@ def test_a_lost_hour_is_named_field_by_field(shard, client, listed):
     assert compared(shard, (NOON + 1) * HOUR_S + KEPT_S).differences == differences
     late = compared(shard, (NOON + 1) * HOUR_S + KEPT_S + 1)
     assert (late.differences, late.expired, late.hours) == ([], 1, 2)
+    # What it still has at that age must be right.
+    client.hincrby(Keyspace().count_hour(0, NOON + 1), b"41.50.10.impressions", 1)
+    much_later = compared(shard, (NOON + 9) * HOUR_S + KEPT_S).differences
+    assert [(each.hour, each.measure) for each in much_later] == [(NOON + 1, "impressions")]
 
 
 def test_all_hours_lost_but_not_the_cursor_is_found(shard, client):
@@ -233,6 +239,39 @@ def test_an_old_log_is_recounted_from_the_oldest_checkpoint(shard, client):
     assert (result.differences, 0 < result.from_lsn <= second.lsn) == ([], True)
     client.hincrby(KEY, b"41.50.10.impressions", -1)
     assert [each.hour for each in compared(shard).differences] == [NOON]
+
+
+def test_a_checkpoint_whose_log_is_gone_is_no_place_to_begin(shard):
+    for seed in range(1, 4):
+        fill(shard, hours=6, seed=seed)
+        shard.checkpoint()
+    oldest, second = [each.lsn for each in kept(shard.state, shard.wal_id)][:2]
+    for lsn, end in pairwise(wal.segments(shard.log)):
+        if lsn <= oldest and end <= second:
+            shard.log.remove(wal.segment_name(lsn))
+    assert oldest < wal.segments(shard.log)[0] <= second
+    result = compared(shard)
+    assert (result.differences, result.from_lsn) == ([], second)
+    for checkpoint in kept(shard.state, shard.wal_id):
+        remove(shard.state, checkpoint)
+    with pytest.raises(LedgerError, match="no checkpoint is left"):
+        compared(shard)
+
+
+def test_redis_going_back_meanwhile_is_told(shard, client):
+    fill(shard, hours=1)
+    before = shard.store.cursor()
+    shard.write([beacon()])
+    shard.count()
+
+    class GoesBack(CountsStore):
+        def hours(self) -> list[int]:
+            client.set(Keyspace().count_cursor(0), before)
+            return super().hours()
+
+    store = GoesBack(client, Keyspace(), 0)
+    with pytest.raises(LedgerError, match="went back to LSN"):
+        reconcile(begin(shard.log, shard.state, shard.wal_id), store, shard.wal_id, NOW_S)
 
 
 def _wiped(shard: Shard, client: redis.Redis) -> None:

@@ -164,6 +164,14 @@ def test_each_dimension_groups(adcore, shard, published, by, keys):
         assert sum(int(row[name]) for row in rows) == sum(int(row[name]) for row in everything)
 
 
+def test_a_creative_tells_whose_a_lost_line_item_was(adcore, shard, published):
+    shard.write([beacon(line_item_id=77, creative_id=52)])
+    shard.count()
+    (row,) = rows_of(adcore("report", *DAY, "--format", "csv", "--by", "advertiser,campaign"))
+    assert (row["advertiser_id"], row["advertiser"]) == ("21", "Zenith")
+    assert (row["campaign_id"], row["campaign"]) == ("", "(unknown)")
+
+
 def test_filters_choose_rows(adcore, shard, published):
     fill(shard)
 
@@ -196,6 +204,11 @@ def test_sampled_counts_are_called_estimated(adcore, shard, published):
     assert "~ estimated: 6 decision logs were kept for 33 requests" in text
     document = json.loads(adcore("report", *DAY, "--format", "json"))
     assert (document["estimated"], document["decision_logs"]) == (["decisions"], 6)
+    # Of the other site all is known.
+    shard.write([decision((11, 40, 50)), decision((11, 41, 52))])
+    shard.count()
+    assert "~" not in adcore("report", *DAY, "--site", 11)
+    assert "~" in adcore("report", *DAY, "--site", 10, 11)
     one_hour = ("--from", "2026-10-31T09:00", "--to", "2026-10-31T10:00")
     assert "~" not in adcore("report", *one_hour, "--by", "site")
 

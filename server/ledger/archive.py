@@ -36,6 +36,7 @@ class Remote:
     def __init__(self, url: str) -> None:
         try:
             import fsspec
+            from fsspec.implementations.local import LocalFileSystem
         except ModuleNotFoundError:
             raise ConfigError("an archive needs fsspec: pip install 'adcore[archive]'") from None
         with _translated():
@@ -44,7 +45,7 @@ class Remote:
                 self._files, self._root = fsspec.core.url_to_fs(url)
             except (ValueError, ImportError) as error:
                 raise ConfigError(f"ADCORE_ARCHIVE_URL: {error}") from None
-        self._is_local = "file" in self._files.protocol
+        self._is_local = isinstance(self._files, LocalFileSystem)
 
     def get(self, path: str) -> bytes | None:
         with _translated():
