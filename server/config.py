@@ -107,6 +107,8 @@ class Config(Struct, frozen=True, kw_only=True):
         for name in _SECRETS:
             shown[name] = "set" if shown[name] else "unset"
         shown["redis_url"] = _redacted_url(self.redis_url)
+        if "://" in self.archive_url:
+            shown["archive_url"] = _redacted_url(self.archive_url)
         return shown
 
     def __repr__(self) -> str:

@@ -177,6 +177,18 @@ def test_the_url_of_redis_is_shown_without_its_password(url, shown):
     assert Config(redis_url=url).redacted()["redis_url"] == shown
 
 
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("a/folder", "a/folder"),
+        ("s3://bucket/place", "s3://bucket/place"),
+        ("ftp://me:word@host/place?key=word", "ftp://***@host/place?***"),
+    ],
+)
+def test_an_archive_s_password_is_not_shown(url, shown):
+    assert Config(archive_url=url).redacted()["archive_url"] == shown
+
+
 @given(
     st.dictionaries(
         st.sampled_from(
