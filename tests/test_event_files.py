@@ -1,8 +1,12 @@
 """What can't be a row, or not under its hour; `test_archive` reads the rows with DuckDB."""
 
+import pytest
+
+from server.errors import ArchiveError
 from server.events.frames import Frame, pack
 from server.events.records import RECORD_BEACON
 from server.ledger import event_files, wal
+from server.ledger.archive import Remote
 from tests.shards import HOUR_S, NOON_S, beacon
 
 
@@ -27,3 +31,9 @@ def test_absurd_hours_make_no_files_of_their_own():
     assert [path for path, _ in hours.files(0)] == [
         "events/date=2026-10-31/hour=12/shard-0-0000000000000000.parquet"
     ]
+
+
+def test_an_archive_that_is_away_is_one_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(ArchiveError, match="the archive fails"):
+        Remote(str(tmp_path / "file")).put("events/x", b"1")

@@ -14,7 +14,7 @@ from server import cli
 from server.errors import LedgerError
 from server.events.records import Kind
 from server.ledger import wal
-from server.ledger.checkpoints import kept, remove
+from server.ledger.checkpoints import kept
 from server.ledger.folder import DiskFolder
 from server.ledger.reconcile import Difference, Reconciled, begin, reconcile
 from server.store import Keyspace
@@ -253,7 +253,7 @@ def test_a_checkpoint_whose_log_is_gone_is_no_place_to_begin(shard):
     result = compared(shard)
     assert (result.differences, result.from_lsn) == ([], second)
     for checkpoint in kept(shard.state, shard.wal_id):
-        remove(shard.state, checkpoint)
+        shard.state.remove(f"{checkpoint.lsn:016x}.checkpoint")
     with pytest.raises(LedgerError, match="no checkpoint is left"):
         compared(shard)
 

@@ -106,11 +106,6 @@ def write(
     return checkpoint
 
 
-def remove(folder: Folder, checkpoint: Checkpoint) -> None:
-    """Forget it; what only it needs goes with the next sweep."""
-    folder.remove(_name(checkpoint.lsn))
-
-
 def add(sums: dict[bytes, int], deltas: dict[bytes, int]) -> None:
     for field, delta in deltas.items():
         sums[field] = sums.get(field, 0) + delta

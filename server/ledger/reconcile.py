@@ -91,8 +91,11 @@ def begin(log: Readable, state: Folder, wal_id: str) -> Recount:
     for checkpoint in checkpoints.kept(state, wal_id):
         if checkpoint.lsn < first:
             continue
-        totals = dict(checkpoints.totals(state, checkpoint))
-        return Recount(log, checkpoint.lsn, checkpoints.restore(state, checkpoint), totals)
+        try:
+            totals = dict(checkpoints.totals(state, checkpoint))
+            return Recount(log, checkpoint.lsn, checkpoints.restore(state, checkpoint), totals)
+        except LedgerError:
+            continue  # swept away meanwhile, or broken: the next one does as well
     raise LedgerError(f"the log begins at LSN {first}, and no checkpoint is left to begin with")
 
 

@@ -28,30 +28,46 @@ class _Content(Struct, frozen=True):
 
 
 def verify(log: Readable, state: Folder, own: Folder, wal_id: str) -> int:
-    """Give the LSN up to which checkpoints are right, after counting further if there is a newer.
+    """Give the LSN of the oldest checkpoint kept in `state`, once it is known to be right.
 
-    `own` holds the second count. LedgerError when the two differ, or when there is nothing to
-    count from.
+    `own` holds the second count, which goes on to that place. 0 when there is no checkpoint.
+    LedgerError when the two differ, or when there is nothing to count from.
     """
-    base = checkpoints.newest(own, wal_id)
-    theirs = next(checkpoints.kept(state, wal_id), None)
-    done = base.lsn if base else 0
-    if theirs is None or theirs.lsn <= done:
-        return done
-    expected = _content(state, theirs)
+    oldest = _oldest(state, wal_id)
+    if oldest is None:
+        return 0
+    lsn, expected = oldest
+    ours = checkpoints.newest(own, wal_id)
+    if ours is not None and ours.lsn > lsn:
+        return lsn
+    # One that is there already is compared again: whoever wrote it may have been killed before.
+    if ours is None or ours.lsn < lsn:
+        ours = _counted(log, own, wal_id, ours, lsn)
+    if difference := _difference(expected, _content(own, ours)):
+        raise LedgerError(f"the checkpoint at LSN {lsn} is not what the log says: its {difference}")
+    return lsn
+
+
+def _counted(
+    log: Readable, own: Folder, wal_id: str, base: Checkpoint | None, lsn: int
+) -> Checkpoint:
+    """Count on from `base` to `lsn`, and write that down."""
     if base is None and wal.segments(log)[0] > 0:
         raise LedgerError("the log has lost its beginning, and there is no second count of it")
     counter = checkpoints.restore(own, base) if base else Counter()
-    recount = Recount(log, done, counter, {})
-    recount.advance(theirs.lsn)
+    recount = Recount(log, base.lsn if base else 0, counter, {})
+    recount.advance(lsn)
     counter.begin_saving()
-    ours = checkpoints.write(own, wal_id, theirs.lsn, base, counter, recount.totals)
-    if difference := _difference(expected, _content(own, ours)):
-        checkpoints.remove(own, ours)
-        raise LedgerError(
-            f"the checkpoint at LSN {theirs.lsn} is not what the log says: its {difference}"
-        )
-    return ours.lsn
+    return checkpoints.write(own, wal_id, lsn, base, counter, recount.totals)
+
+
+def _oldest(state: Folder, wal_id: str) -> tuple[int, _Content] | None:
+    for checkpoint in checkpoints.kept(state, wal_id):
+        try:
+            return checkpoint.lsn, _content(state, checkpoint)
+        except LedgerError:
+            continue  # swept away meanwhile, or broken: the next one does as well
+    return None
 
 
 def _content(folder: Folder, checkpoint: Checkpoint) -> _Content:
