@@ -1,7 +1,7 @@
 """What a log's records count, written to be read: the specification of `server.ledger.counter`.
 
-It keeps everything for ever and looks at every beacon it has kept; it shares no code with the
-counter but the names of measures.
+It keeps every id for ever and looks at every beacon it has kept; it shares no code with the counter
+but the names of measures.
 """
 
 from collections import Counter as Sums
@@ -16,6 +16,9 @@ HOUR_S = 3600
 WINDOW_S = {1: 120, 2: 86_400, 3: 86_400, 4: 31 * 86_400}
 KEPT_S = 86_400 + 7_200
 HELD_S = 300
+CROWD_KEPT_S = 3600
+CLICKS_A_MINUTE_MAX = 60
+HELD_MAX = 100_000
 NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome}
 
 Field = tuple[int, int, int, int, str]
@@ -29,16 +32,25 @@ class Oracle:
         self.seen: set[bytes] = set()
         self.clicked: dict[bytes, int] = {}  # billed, when
         self.taken: set[tuple[object, ...]] = set()
-        self.clicks: list[Beacon] = []  # all that were valid in themselves
+        self.clicks: list[Beacon] = []  # the last one of each browser on each creative
+        self.crowd: list[Beacon] = []  # those that count towards their minute's
         self.held: list[tuple[int, Beacon]] = []
 
     def take(self, written_ms: int, frames: bytes) -> None:
-        self.now_s = max(self.now_s, written_ms // 1000)
+        before_s, self.now_s = self.now_s, max(self.now_s, written_ms // 1000)
         for _, beacon in [entry for entry in self.held if entry[0] <= self.now_s]:
             self.refuse(beacon, "unattributed" if beacon.kind == 4 else "no_impression")
         self.held = [entry for entry in self.held if entry[0] > self.now_s]
+        if before_s // 60 != self.now_s // 60:
+            self.forget(self.now_s - CROWD_KEPT_S)
         for frame in Frames(frames):
             self.frame(frame.kind, frame.record)
+
+    def forget(self, before_s: int) -> None:
+        """Let go of the clicks that are too old for others to be measured by them."""
+        while self.clicks and self.clicks[0].received_s < before_s:
+            del self.clicks[0]
+        self.crowd = [click for click in self.crowd if click.received_s // 60 * 60 >= before_s]
 
     def frame(self, kind: int, record: bytes) -> None:
         try:
@@ -103,24 +115,24 @@ class Oracle:
         if beacon.kind == 2 and ("click", beacon.id) in self.taken:
             return "duplicate"
         if not known and not (beacon.kind == 4 and clicked):
-            if not late and self.now_s - beacon.issued_s <= WINDOW_S[1] + HELD_S:
+            soon = self.now_s - beacon.issued_s <= WINDOW_S[1] + HELD_S
+            if soon and not late and len(self.held) < HELD_MAX:
                 return "hold"
             return "unattributed" if beacon.kind == 4 else "no_impression"
         return getattr(self, f"_{Kind(beacon.kind).name.lower()}")(beacon, known)
 
     def _click(self, beacon: Beacon, known: bool) -> str:
         self.taken.add(("click", beacon.id))
-        alike = [
-            other
-            for other in self.clicks
-            if (other.network, other.user_agent, other.creative_id)
-            == (beacon.network, beacon.user_agent, beacon.creative_id)
-        ]
-        self.clicks.append(beacon)
+        alike = [other for other in self.clicks if _browser(other) == _browser(beacon)]
+        self.clicks = [other for other in self.clicks if other not in alike] + [beacon]
         # The one before is the one that came before, whenever it happened.
-        return (
-            "double_click" if alike and abs(beacon.received_s - alike[-1].received_s) <= 1 else ""
-        )
+        if alike and abs(beacon.received_s - alike[-1].received_s) <= 1:
+            return "double_click"
+        if not beacon.network:
+            return ""
+        self.crowd.append(beacon)
+        beside = [other for other in self.crowd if _crowd(other) == _crowd(beacon)]
+        return "rate" if len(beside) > CLICKS_A_MINUTE_MAX else ""
 
     def _event(self, beacon: Beacon, known: bool) -> str:
         return "duplicate" if ("event", beacon.id, beacon.event) in self.taken else ""
@@ -155,6 +167,14 @@ class Oracle:
             self.add(beacon, "conversions")
             self.add(beacon, "conversion_value_micros", beacon.value_micros)
             self.add(beacon, "revenue_nanos", beacon.price_micros * 1000 if rate == 2 else 0)
+
+
+def _browser(click: Beacon) -> tuple[object, ...]:
+    return click.network, click.user_agent, click.creative_id
+
+
+def _crowd(click: Beacon) -> tuple[object, ...]:
+    return click.network, click.creative_id, click.received_s // 60
 
 
 def counted(records: Iterable[tuple[int, bytes]]) -> dict[int, dict[bytes, int]]:
