@@ -72,10 +72,15 @@ soak: build
 	ADCORE_SOAK_PAIRS=1000000000 ADCORE_SOAK_SEED=$$(date +%Y%m%d) \
 		$(BIN)/python -m pytest tests/test_scanning.py -k million
 
+# The whole ledger as processes, killed, stopped, cut and filled up: 20 minutes, no event lost.
+drill: build
+	$(BIN)/python -m tests.drill
+
 bench: build
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-json=benchmarks/results/micro.json
 	$(BIN)/python -m benchmarks.engine --medium
 	$(BIN)/python -m benchmarks.load
+	$(BIN)/python -m benchmarks.ledger
 	$(BIN)/python -m benchmarks.plot
 
 clean:

@@ -6,6 +6,7 @@ full) and put in place of the system call where it can't (EIO).
 
 import errno
 import os
+import secrets
 import signal
 import stat
 import subprocess
@@ -16,7 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.delivery.spool import RESCAN_FRAMES, RESCAN_FRAMES_FULL, Spool, read_frames
+from server.delivery.spool import (
+    EPOCH_RANDOM_BITS,
+    RESCAN_FRAMES,
+    RESCAN_FRAMES_FULL,
+    Spool,
+    read_frames,
+)
 from server.errors import SpoolError
 from server.events.frames import RECORD_BYTES_MAX, Frame, Frames
 
@@ -50,8 +57,8 @@ def test_frames_come_back_in_order_with_their_numbers(folder):
     spool.append(b"log", billable=False, kind=7)
     spool.close()
     assert frames_in(folder) == [
-        *(Frame(NOW_S, n, 1, record) for n, record in enumerate(records, 1)),
-        Frame(NOW_S, 4, 7, b"log"),
+        *(Frame(spool.epoch, n, 1, record) for n, record in enumerate(records, 1)),
+        Frame(spool.epoch, 4, 7, b"log"),
     ]
     assert (spool.written, spool.shed, spool.failed) == (4, 0, 0)
 
@@ -64,14 +71,15 @@ def test_a_frame_is_readable_before_append_returns(folder):
     spool.close()
 
 
-def test_bytes_are_those_of_the_diagram(folder):
-    spool = spool_in(folder, now_s=0x0102)
+def test_bytes_are_those_of_the_diagram(folder, monkeypatch):
+    monkeypatch.setattr(secrets, "randbits", lambda _: 0x0102)
+    spool = spool_in(folder, now_s=0x0304)
     spool.append(b"abc", billable=True)
     spool.close()
     (path,) = segments(folder)
-    assert path.name == "w1-0000000000000102-00000001.spool"
+    assert path.name == "w1-0000030400000102-00000001.spool"
     content = path.read_bytes()
-    body = bytes.fromhex("0000000000000102000000000000000101") + b"abc"
+    body = bytes.fromhex("0000030400000102000000000000000101") + b"abc"
     assert content[:4] == (20).to_bytes(4, "big")
     assert content[8:] == body
     assert content[4:8] == slow_crc32c(content[:4] + body).to_bytes(4, "big")
@@ -123,7 +131,17 @@ def test_each_start_has_a_larger_epoch_whatever_the_clock_says(folder):
         epochs.append(spool.epoch)
         for path in segments(folder)[:-1]:
             path.unlink()  # as a forwarder may: all but the newest
-    assert epochs == [NOW_S, NOW_S + 1, NOW_S + 2, NOW_S + 1_000]
+    assert epochs == sorted({*epochs})
+    seconds = [epoch >> EPOCH_RANDOM_BITS for epoch in epochs]
+    assert seconds == [NOW_S, NOW_S, NOW_S, NOW_S + 1_000]
+
+
+def test_two_machines_of_one_name_are_two_producers(folder):
+    """An aggregator would take what the second one writes for repeats, and ack it."""
+    one, other = (
+        Spool(folder / name, "w1", now_s=NOW_S, bytes_max=ROOM).epoch for name in ("one", "other")
+    )
+    assert one != other
 
 
 def test_epochs_of_other_producers_do_not_count(folder):
@@ -132,7 +150,7 @@ def test_epochs_of_other_producers_do_not_count(folder):
     other.close()
     (folder / "w1-zz-1.spool").write_bytes(b"")
     spool = spool_in(folder)
-    assert spool.epoch == NOW_S
+    assert spool.epoch >> EPOCH_RANDOM_BITS == NOW_S
     spool.close()
 
 
@@ -300,7 +318,7 @@ def test_a_killed_writer_has_lost_nothing_it_was_told_is_written(folder):
     assert written[: len(acknowledged)] == acknowledged
     assert len(written) - len(acknowledged) <= 1  # the one that was in hand
     spool = spool_in(folder, now_s=1)
-    assert spool.epoch == 2
+    assert spool.epoch > frames_in(folder)[-1].epoch
     spool.close()
 
 

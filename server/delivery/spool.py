@@ -5,9 +5,10 @@ handed on.
 
     {producer}-{epoch:016x}-{segment:08d}.spool    sorted by name is in order of writing
 
-A producer is one process at a time. Its epoch grows with each start, and a reader tells a repeat
-or a gap by (producer, epoch, sequence), which grows by 1 over all segments of the epoch. A segment
-holds nothing but frames (`server.events.frames`).
+A producer is one process at a time. Its epoch grows with each start: the second it began, and 32
+random bits, lest two machines of one name are taken for one. A reader tells a repeat or a gap by
+(producer, epoch, sequence), which grows by 1 over all segments of the epoch. A segment holds
+nothing but frames (`server.events.frames`).
 
 A frame is whole or it is the torn end of its segment: a failed write is cut off, or the segment is
 left as it is and the next one begun. A reader stops at the first frame whose length or CRC is
@@ -24,6 +25,7 @@ import contextlib
 import errno
 import os
 import re
+import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from stat import S_IMODE
@@ -33,6 +35,7 @@ from server.events.frames import RECORD_BYTES_MAX, Frame, Frames, pack
 from server.events.records import RECORD_BEACON
 
 SEGMENT_BYTES_MAX = 16 << 20  # a forwarder frees space in steps of this; 64 of them fill 1 GiB
+EPOCH_RANDOM_BITS = 32  # what a producer writes under another's epoch is taken for repeats
 SHED_PERCENT = 80  # above it only billable frames are taken
 # What other writers and the forwarder did to the folder is seen after so many frames, and sooner
 # when one would be refused: a scan takes 0.1 ms, and space that came back is not to be left unused.
@@ -67,7 +70,8 @@ class Spool:
         self._bytes_max = bytes_max
         self._segment_bytes_max = segment_bytes_max
         self._folder_fd = _open_folder(folder)
-        self.epoch = max([now_s, *(epoch + 1 for epoch in self._epochs())])
+        fresh = now_s << EPOCH_RANDOM_BITS | secrets.randbits(EPOCH_RANDOM_BITS)
+        self.epoch = max([fresh, *(epoch + 1 for epoch in self._epochs())])
         self._segment = 0
         self._unflushed: list[str] = []  # segments begun since the last flush; one in 16 MiB
         self._flush_failed = False

@@ -141,11 +141,12 @@ class Aggregator:
             connection.cancel()
         if committing.done():  # the disk
             tailing.cancel()
-            return EXIT_DISK
         self._ending = True
         self._wanted.set()
-        await committing
-        return 0
+        written = await committing
+        if written:
+            tailing.result()  # it ended as told, or raises what ended it
+        return 0 if written else EXIT_DISK
 
     async def _tail(self, ending: asyncio.Event) -> None:
         """Read the spool of this very machine, if there is one; return when told to end."""
@@ -247,8 +248,8 @@ class Aggregator:
 
     # -- the log
 
-    async def _commit(self) -> None:
-        """Write group after group; return when told to end, or when the disk fails."""
+    async def _commit(self) -> bool:
+        """Write group after group until told to end; False when the disk failed."""
         loop = asyncio.get_running_loop()
         while True:
             await self._wanted.wait()
@@ -261,13 +262,13 @@ class Aggregator:
             except OSError as error:
                 # Nobody knows what the disk has. Ack nothing more, and find out at the next start.
                 log.critical("the log's disk fails", extra={"detail": str(error)})
-                return
+                return False
             self._metrics.observe(LOG_SYNC_SECONDS, perf_ns() - started_ns)
             self._metrics.slots[LOG_DURABLE.start] = self._wal.durable
             for answer in group.answers:
                 answer()
             if self._ending and self._intake.is_empty:
-                return
+                return True
 
     async def _tick(self) -> None:
         """Write the time when nothing else has been written."""

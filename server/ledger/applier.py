@@ -18,6 +18,7 @@ from server.ledger import checkpoints, wal
 from server.ledger.checkpoints import Checkpoint, Totals
 from server.ledger.counter import Counter
 from server.ledger.folder import Folder
+from server.store.counts import TORN
 
 STEP_BYTES: Final = 4 << 20  # of log a step: some 15,000 events, 40 ms to count
 TOUCHED_MAX: Final = 2_500  # combinations a step, with two or three fields each
@@ -146,7 +147,7 @@ class Applier:
     # -- meeting a cursor that is not where we left it
 
     def _meet(self, text: str, durable: int) -> None:
-        found = Cursor.parse(text) if text else None
+        found = Cursor.parse(text) if text not in ("", TORN) else None
         if found is not None and found.wal_id != self._wal_id:
             raise LedgerError(
                 f"Redis has counts of the log {found.wal_id}, this is {self._wal_id}: "

@@ -69,6 +69,7 @@ class Counting:
         self._applier = Applier(self._log, self._state, store, self._wal_id)
         self._saver = Saver(self._state, self._wal_id)
         self._redis_up: bool | None = None
+        self._announced = -1  # before that many rebuilds: who lost the counts has lost this, too
 
     def run(self) -> None:
         while True:
@@ -77,8 +78,9 @@ class Counting:
     def step(self) -> float:
         """Do one step; give how long to wait before the next."""
         try:
-            if self._redis_up is None:
+            if self._announced != self._applier.rebuilds:
                 self._store.announce()
+                self._announced = self._applier.rebuilds
             worked = self._applier.advance(wal.durable_mark(self._log))
         except StoreError as error:
             self._heard(False, str(error))

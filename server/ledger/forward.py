@@ -12,6 +12,7 @@ import logging
 import os
 import signal
 import ssl
+from asyncio import FIRST_COMPLETED
 from collections.abc import Callable
 from contextlib import ExitStack, suppress
 from functools import partial
@@ -101,11 +102,14 @@ class Forwarder:
             loop.add_signal_handler(number, ending.set)
         tasks = [asyncio.create_task(link.run(self._spooled)) for link in self._links]
         sweeping = asyncio.create_task(self._sweep())
-        await ending.wait()
-        handed_over = await self._drain()
-        for task in (*tasks, sweeping):
+        told = asyncio.create_task(ending.wait())
+        done, _ = await asyncio.wait({told, sweeping, *tasks}, return_when=FIRST_COMPLETED)
+        handed_over = told in done and await self._drain()
+        for task in (told, sweeping, *tasks):
             task.cancel()
-        await asyncio.gather(*tasks, sweeping, return_exceptions=True)
+        await asyncio.gather(told, sweeping, *tasks, return_exceptions=True)
+        for task in done - {told}:  # none of the others ends by itself
+            task.result()
         if not handed_over:
             log.error("not all of the spool was handed over")
         return 0 if handed_over else 1
@@ -128,11 +132,12 @@ class Forwarder:
             spooled = self._spooled()
             for name in done_segments(spooled, [link.sender for link in self._links]):
                 self._spool.remove(name)
-            self._tell(spooled)
+            self._tell()
             await asyncio.sleep(SWEEP_S)
 
-    def _tell(self, spooled: dict[str, list[str]]) -> None:
+    def _tell(self) -> None:
         slots = self._metrics.slots
+        spooled = self._spooled()  # once more: some have just gone
         behind = [link.behind_s() for link in self._links]
         slots[FORWARD_BEHIND.start] = int(max(behind))
         slots[FORWARD_LOST.start] = max(link.sender.lost_frames for link in self._links)
@@ -209,7 +214,9 @@ class Link:
                     for message in self.sender.poll(spooled()):
                         writer.write(encode_request(message))
                         self._slots[FORWARDED.slot("sent")] += isinstance(message, Batch)
-                    await writer.drain()
+                    # A peer that takes nothing more tells so by nothing else.
+                    async with asyncio.timeout(SILENCE_S_MAX):
+                        await writer.drain()
                 if self.sender.is_idle:
                     self._heard_s = monotonic_s()
                 elif monotonic_s() - self._heard_s > SILENCE_S_MAX:

@@ -27,6 +27,7 @@ WINDOW_BATCHES: Final = 16  # unacked: 1 MiB, more than a round trip and a sync 
 FRAME_BYTES_MAX: Final = PREFIX.size + BODY.size + RECORD_BYTES_MAX
 READ_BYTES: Final = BATCH_BYTES + FRAME_BYTES_MAX  # holds a batch, wherever it is read from
 EPOCH_DIGITS: Final = 16
+SCAN_BYTES_MAX: Final = 4 << 20  # passed over at a time: 50 ms, and then others have a turn
 BEYOND_ALL: Final = "~"  # sorts behind every segment's name
 
 _SEGMENT = re.compile(rf"(?P<stream>{STREAM})-(?P<number>[0-9]{{8}})\.spool")
@@ -110,6 +111,7 @@ class _Stream:
 
     def start_behind(self, last: int) -> None:
         """Go on behind the frame numbered `last`, wherever we were."""
+        self.acked(last)  # whose answer the connection took with it
         self._flying.clear()
         if last != self._acked.last:
             self._acked = _Place(last, "", 0)
@@ -130,15 +132,16 @@ class _Stream:
             return None
         previous = last = self._read.last
         pieces: list[bytes] = []
-        size = 0
+        size = passed = 0
         self._at_end = False
         for frame, piece, segment, offset in self._frames(segments, ended):
             if frame.sequence > last and self._is_ours(frame.record):
                 last = frame.sequence
                 pieces.append(piece)
                 size += len(piece)
+            passed += len(piece)
             self._read = _Place(last, segment, offset)
-            if size >= BATCH_BYTES:
+            if size >= BATCH_BYTES or passed >= SCAN_BYTES_MAX:
                 break
         else:
             # The newest stream's last segment may have grown since, and have got a successor.
@@ -171,11 +174,13 @@ class _Stream:
 
     def _skip(self, content: bytes) -> int:
         """Step over what the disk changed, to the stream's next whole frame if there is one."""
-        epoch = int(self._name[-EPOCH_DIGITS:], 16)
-        for start in range(1, len(content)):
-            found = next(iter(Frames(content, start)), None)
-            if found is not None and found.epoch == epoch:
-                return start
+        # Every frame has the epoch behind its prefix: a hole of zeros is passed at once.
+        epoch = int(self._name[-EPOCH_DIGITS:], 16).to_bytes(8, "big")
+        at = content.find(epoch, 1 + PREFIX.size)
+        while at >= 0:
+            if next(iter(Frames(content, at - PREFIX.size)), None) is not None:
+                return at - PREFIX.size
+            at = content.find(epoch, at + 1)
         # A frame may begin at the end of what was read, unless that is the end of the segment.
         return (
             max(len(content) - FRAME_BYTES_MAX, 1) if len(content) == READ_BYTES else len(content)

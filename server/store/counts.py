@@ -20,6 +20,9 @@ Deltas = Mapping[int, Mapping[bytes, int]]
 
 KEPT_S: Final = 62 * 86_400  # an hour's counts, from their last change: two months of reports
 
+TORN: Final = "torn"
+"""In a cursor's place: Redis has a part of a change in its counts, which only `clear` mends."""
+
 
 class CountsStore:
     """The counts of one shard. `apply` and `clear` are for its aggregator alone."""
@@ -43,9 +46,13 @@ class CountsStore:
             self._client.sadd(self._keys.count_shards, self._shard)
 
     def cursor(self) -> str:
-        """Give the cursor as it was set, or an empty string."""
+        """Give the cursor as it was set, an empty string, or TORN."""
         with translated():
-            return (self._client.get(self._keys.count_cursor(self._shard)) or b"").decode()
+            pipeline = self._client.pipeline(transaction=True)
+            pipeline.get(self._keys.count_cursor(self._shard))
+            pipeline.hmget(self._keys.count_transactions(self._shard), "begun", "done")
+            cursor, (begun, done) = pipeline.execute()
+            return (cursor or b"").decode() if begun == done else TORN
 
     def apply(self, expected: str, following: str, deltas: Deltas) -> str | None:
         """Add all and move the cursor; give None or, with nothing changed, the cursor found.
@@ -94,6 +101,7 @@ class CountsStore:
     def _of(self, hours: Any) -> list[str]:
         return [
             self._keys.count_cursor(self._shard),
+            self._keys.count_transactions(self._shard),
             self._hours,
             *(self._keys.count_hour(self._shard, hour) for hour in hours),
         ]

@@ -10,6 +10,7 @@
 | `{prefix}:{catalog}:published` | channel | a generation, when it becomes current |
 | `{prefix}:count:shards` | set | shards of the ledger that have counts |
 | `{prefix}:{count:SHARD}:cursor` | string | up to where in its log a shard's counts go |
+| `{prefix}:{count:SHARD}:transactions` | hash | how many changes were `begun` and `done` |
 | `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
 | `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
 
@@ -56,6 +57,9 @@ class Keyspace(NamedTuple):
 
     def count_cursor(self, shard: int) -> str:
         return self._count(shard, "cursor")
+
+    def count_transactions(self, shard: int) -> str:
+        return self._count(shard, "transactions")
 
     def count_hours(self, shard: int) -> str:
         return self._count(shard, "hours")
