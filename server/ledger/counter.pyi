@@ -4,6 +4,7 @@ from server.ledger.wal import Body
 
 SKEW_S: int
 HELD_S: int
+HOURS_BACK_S: int
 HELD_MAX: int
 
 @final

@@ -46,6 +46,8 @@ from server.ledger.wal import Received, Shipped
 
 SKEW_S = 60  # servers keep time by NTP
 HELD_S = 300  # a click waits so long for its impression, which may lie in another server's spool
+# Counts go to hours that Redis and checkpoints still keep; a clock gone wrong makes no new ones.
+HOURS_BACK_S = 62 * 86_400
 HELD_MAX = 100_000  # what waits at once: 50 MB; the next one is counted without an impression
 
 _WINDOWS_S = {
@@ -289,8 +291,12 @@ cdef class Counter:
         return 0
 
     cdef Cell _cell(self, beacon):
+        """Where a beacon counts: the hour of its decision, or of the log if that can't be true."""
+        cdef int64_t issued_s = beacon.issued_s
+        if not self.now_s - <int64_t> HOURS_BACK_S <= issued_s <= self.now_s + HELD_S:
+            issued_s = self.now_s
         return self.sums.of(
-            beacon.issued_s // HOUR_S, beacon.line_item_id, beacon.creative_id, beacon.site_id)
+            issued_s // HOUR_S, beacon.line_item_id, beacon.creative_id, beacon.site_id)
 
     cdef int _decision(self, record) except -1:
         try:

@@ -4,10 +4,13 @@ put ─► group ─► write (append, sync) ─► answers go out
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from server.ledger.receiver import Receiver
 from server.ledger.wal import Opened, Wal
+
+# A quiet log closes a segment hourly, so that the archive is not behind by days.
+SEGMENT_MS_MAX: Final = 3_600_000
 
 Answer = Callable[[], None]
 
@@ -28,6 +31,7 @@ class Intake:
         self._wal_id = wal_id
         self._bodies: list[bytes] = []
         self._answers: list[Answer] = []
+        self._opened_ms = now_ms
         if wal.is_new:
             wal.open_segment(receiver.opened(wal_id, now_ms))
             wal.sync()
@@ -47,10 +51,16 @@ class Intake:
         """Close the group, and begin another one."""
         # The receiver knows every batch up to this group's last one, and no more. A segment may say
         # so only behind them: said before, a crash between the two would lose what it calls taken.
-        opened = self._receiver.opened(self._wal_id, now_ms) if self._wal.wants_segment else None
+        opened = None
+        if self._bodies and self._wants_segment(now_ms):
+            opened = self._receiver.opened(self._wal_id, now_ms)
+            self._opened_ms = now_ms
         group = Group(self._bodies, self._answers, opened)
         self._bodies, self._answers, self.waiting_bytes = [], [], 0
         return group
+
+    def _wants_segment(self, now_ms: int) -> bool:
+        return self._wal.wants_segment or now_ms - self._opened_ms >= SEGMENT_MS_MAX
 
     def write(self, group: Group) -> None:
         """Return when the group is on the disk. After an OSError nothing may be answered."""

@@ -16,6 +16,7 @@ HOUR_S = 3600
 WINDOW_S = {1: 120, 2: 86_400, 3: 86_400, 4: 31 * 86_400}
 KEPT_S = 86_400 + 7_200
 HELD_S = 300
+HOURS_BACK_S = 62 * 86_400
 CROWD_KEPT_S = 3600
 CLICKS_A_MINUTE_MAX = 60
 HELD_MAX = 100_000
@@ -83,7 +84,10 @@ class Oracle:
 
     def add(self, beacon: Beacon, measure: str, amount: int = 1) -> None:
         place = (beacon.line_item_id, beacon.creative_id, beacon.site_id)
-        self.sums[(beacon.issued_s // HOUR_S, *place, measure)] += amount
+        issued_s = beacon.issued_s
+        if issued_s > self.now_s + HELD_S or issued_s < self.now_s - HOURS_BACK_S:
+            issued_s = self.now_s
+        self.sums[(issued_s // HOUR_S, *place, measure)] += amount
 
     def refuse(self, beacon: Beacon, reason: str) -> None:
         self.add(beacon, f"invalid.{Kind(beacon.kind).name.lower()}.{reason}")

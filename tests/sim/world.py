@@ -97,6 +97,7 @@ class World:
             kind=random.choice((1, 1, 1, 2, 2, 3, 4)),
             outcome=random.choices((0, 1, 4, 9, 15), (40, 1, 1, 1, 1))[0],
             received_s=now_s + random.choice((0, 0, 0, -1, 2, 500)),
+            issued_s=random.choices((served.issued_s, 1, 4_000_000_000), (40, 1, 1))[0],
             event=random.choice((40, 40, 7)),
             order=random.choice((b"", b"a")),
             value_micros=5,
