@@ -27,7 +27,7 @@ from benchmarks.machine import machine, versions
 from server.delivery.tokens import Keyring, Served, placement_digest
 from tests.drill.cluster import Cluster, until
 from tests.drill.drill import Helper, stamp, totals
-from tests.drill.windows import status_of
+from tests.drill.windows import BROWSER, status_of
 
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 RESULTS: Final = Path(__file__).parent / "results"
@@ -181,7 +181,8 @@ def _impression(keyring: Keyring) -> bytes:
     placement = placement_digest("benchmark")
     served = Served(int(time.time()), os.urandom(16), 1, 1, 1, 1_000_000, placement)
     _, token = keyring.sign_shown(served, bytes(16))
-    return b"GET /i.gif?e=%b HTTP/1.1\r\nHost: 127.0.0.1\r\nUser-Agent: Mozilla/5.0\r\n\r\n" % token
+    head = f"GET /i.gif?e={token.decode()} HTTP/1.1\r\nHost: 127.0.0.1\r\n"
+    return f"{head}User-Agent: {BROWSER}\r\n\r\n".encode()
 
 
 def main() -> int:

@@ -29,6 +29,7 @@ from tests.drill.truth import Row
 VANISHING_RATE: Final = 2000  # events a second on the node, each written at its own time
 STEADY_RATE: Final = 5000
 SEEN_S_MAX: Final = 20.0
+BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
 
 
 def vanishing(folder: Path, repetitions: int) -> dict[str, Any]:
@@ -175,7 +176,7 @@ def _probe(port: int, keyring: Keyring, client: redis.Redis, line: int) -> float
 def status_of(port: int, path: str) -> int:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers={"user-agent": BROWSER})
         return connection.getresponse().status
     except (OSError, http.client.HTTPException):
         return 0
