@@ -3,6 +3,8 @@
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 
+from crc32c import crc32c
+
 cdef extern from *:
     """
     #include <stdint.h>
@@ -64,4 +66,28 @@ def split(bytes frames not None):
         size = PREFIX + <Py_ssize_t> read_u32(at)
         found.append((at[HEAD - 1], (<const char*> at)[HEAD:size]))
         at += size
+    return found
+
+
+def scan(bytes content not None, Py_ssize_t start, Py_ssize_t size_min):
+    """Return [(sequence, record, where the frame ends)] of whole frames from the offset `start`.
+
+    As `server.events.frames.Frames` finds them, CRC and all; but no more once they take `size_min`.
+    """
+    cdef const uint8_t* bytes_ = <const uint8_t*> PyBytes_AS_STRING(content)
+    cdef Py_ssize_t total = PyBytes_GET_SIZE(content), first = start, size
+    cdef const uint8_t* at
+    cdef list found = []
+    if start < 0:
+        raise ValueError("an offset before the content")
+    while total - start >= HEAD and start - first < size_min:
+        at = bytes_ + start
+        size = PREFIX + <Py_ssize_t> read_u32(at)
+        if size < HEAD or size > HEAD + RECORD_MAX or size > total - start:
+            break
+        crc = crc32c(content[start + PREFIX:start + size], crc32c(content[start:start + 4]))
+        if crc != read_u32(at + 4):
+            break
+        found.append((read_u64(at + SEQUENCE), content[start + HEAD:start + size], start + size))
+        start += size
     return found

@@ -17,8 +17,9 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from server.events.frames import BODY, PREFIX, RECORD_BYTES_MAX, Frame, Frames
+from server.events.frames import BODY, PREFIX, RECORD_BYTES_MAX, Frames
 from server.events.records import Routed
+from server.events.walking import scan
 from server.ledger.folder import Folder
 from server.ledger.receiver import STREAM, Ack, Batch, Watermark
 
@@ -27,6 +28,7 @@ WINDOW_BATCHES: Final = 16  # unacked: 1 MiB, more than a round trip and a sync 
 FRAME_BYTES_MAX: Final = PREFIX.size + BODY.size + RECORD_BYTES_MAX
 READ_BYTES: Final = BATCH_BYTES + FRAME_BYTES_MAX  # holds a batch, wherever it is read from
 EPOCH_DIGITS: Final = 16
+GROUP_BYTES: Final = 8 << 10  # what is read beyond a batch's end is read again for the next one
 SCAN_BYTES_MAX: Final = 4 << 20  # passed over at a time: 50 ms, and then others have a turn
 BEYOND_ALL: Final = "~"  # sorts behind every segment's name
 
@@ -77,6 +79,16 @@ class _Place(NamedTuple):
     last: int
     segment: str
     offset: int
+
+
+class _Group(NamedTuple):
+    """Whole frames that stand one behind the other."""
+
+    segment: str
+    offset: int  # of the content, in the segment
+    content: bytes
+    start: int  # of the first frame, in the content
+    frames: list[tuple[int, bytes, int]]  # number, record, where it ends in the content
 
 
 class _Stream:
@@ -134,13 +146,19 @@ class _Stream:
         pieces: list[bytes] = []
         size = passed = 0
         self._at_end = False
-        for frame, piece, segment, offset in self._frames(segments, ended):
-            if frame.sequence > last and self._is_ours(frame.record):
-                last = frame.sequence
-                pieces.append(piece)
-                size += len(piece)
-            passed += len(piece)
-            self._read = _Place(last, segment, offset)
+        for group in self._groups(segments, ended):
+            start = group.start
+            for sequence, record, end in group.frames:
+                if sequence > last and self._is_ours(record):
+                    last = sequence
+                    pieces.append(group.content[start:end])
+                    size += end - start
+                start = end
+                if size >= BATCH_BYTES:
+                    break
+            self._count_lost(group.frames)
+            passed += start - group.start
+            self._read = _Place(last, group.segment, group.offset + start)
             if size >= BATCH_BYTES or passed >= SCAN_BYTES_MAX:
                 break
         else:
@@ -151,26 +169,27 @@ class _Stream:
         self._flying.append(self._read)
         return Batch(self._name, previous, last, b"".join(pieces))
 
-    def _frames(self, segments: list[str], ended: bool) -> Iterator[tuple[Frame, bytes, str, int]]:
-        """Give frames from where we read on, each with its bytes and the place behind it."""
+    def _groups(self, segments: list[str], ended: bool) -> Iterator[_Group]:
+        """Give frames from where we read on, a few at a time."""
         for segment in segments:
             if segment < self._read.segment:
                 continue
             offset = self._read.offset if segment == self._read.segment else 0
             while content := self._folder.read(segment, offset, READ_BYTES):
-                frames, start = Frames(content), 0
-                for frame in frames:
-                    self._count_lost(frame.sequence)
-                    yield frame, content[start : frames.end], segment, offset + frames.end
-                    start = frames.end
-                if start == 0 and segment == segments[-1] and not ended:
+                end = 0
+                while frames := scan(content, end, GROUP_BYTES):
+                    yield _Group(segment, offset, content, end, frames)
+                    end = frames[-1][2]
+                if end == 0 and segment == segments[-1] and not ended:
                     break  # torn for the moment: the writer is at it
-                offset += start or self._skip(content)
+                offset += end or self._skip(content)
 
-    def _count_lost(self, sequence: int) -> None:
-        if self._seen and sequence > self._seen + 1:
-            self.lost_frames += sequence - self._seen - 1
-        self._seen = max(self._seen, sequence)
+    def _count_lost(self, frames: list[tuple[int, bytes, int]]) -> None:
+        """Count the numbers left out, of frames that may have been read before."""
+        for sequence, _, _ in frames:
+            if sequence > self._seen:
+                self.lost_frames += sequence - self._seen - 1 if self._seen else 0
+                self._seen = sequence
 
     def _skip(self, content: bytes) -> int:
         """Step over what the disk changed, to the stream's next whole frame if there is one."""
