@@ -140,6 +140,7 @@ class Wal:
         end = self.end
         self._folder.sync(_name(self._segment))
         if self._new_name:
+            self._folder.mark(_MARK_NAME, _mark(self.durable))  # so that its name is certain too
             self._folder.sync_names()
             self._new_name = False
         self.durable = end
@@ -288,6 +289,7 @@ def recover(folder: Folder, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Recov
         folder.truncate(_name(last), end - last)
     # The page cache may hold what a killed writer never synced: it is ours to vouch for now.
     folder.sync(_name(last))
+    folder.mark(_MARK_NAME, _mark(durable_mark(folder)))  # lost, maybe, and then to be kept
     folder.sync_names()
     folder.mark(_MARK_NAME, _mark(end))
     opened = decode(found[0].body)

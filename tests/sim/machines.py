@@ -17,8 +17,8 @@ from tests.sim.disk import SimFolder
 from tests.sim.redis_twin import RedisTwin
 
 START_S = 1_793_500_000
-SEGMENT_BYTES = 2_000  # of a spool
-WAL_SEGMENT_BYTES = 6_000
+SEGMENT_BYTES = 800  # of a spool
+WAL_SEGMENT_BYTES = 3_000
 
 
 class Node:

@@ -20,7 +20,7 @@ from tests.sim.disk import SimFolder
 from tests.sim.machines import START_S, Node, Shard
 from tests.sim.oracle import counted
 
-STEPS = 300
+STEPS = 400
 encode = msgspec.msgpack.Encoder().encode
 
 
@@ -49,7 +49,9 @@ class World:
     def __init__(self, seed: int) -> None:
         self.random = random = Random(seed)
         self.now_ms = START_S * 1000
-        self.shard_count = random.randint(1, 3)
+        self.fault_weight = random.choice((2, 4, 8, 16))
+        self.commit_weight = random.choice((4, 20))
+        self.shard_count = random.choice((1, 1, 2, 3))
         epochs = [(0, random.randint(1, self.shard_count)), (START_S + 40, self.shard_count)]
         self.shards = [Shard(number, random) for number in range(self.shard_count)]
         self.routing = Shards(epochs)
@@ -85,10 +87,10 @@ class World:
             line = random.randint(1, 3)
             self.served.append(
                 Beacon(
-                    1, 0, now_s, now_s - random.choice((0, 1, 30)), random.randbytes(16), line,
+                    1, 0, now_s, now_s - random.choice((0, 0, 1, 30, -90)), random.randbytes(16), line,
                     10 * line, random.randint(0, 1), bytes(8), 0, random.choice((0, 7, 2_500_000)),
                     0, random.randrange(4) << 1, random.choice(("10.1.2.0", "")),
-                    random.choice(("browser", "phone", "telly")),
+                    random.choice(("browser", "phone")),
                 )
             )  # fmt: skip
         served = random.choice(self.served[-6:] if random.random() < 0.8 else self.served)
@@ -122,6 +124,10 @@ class World:
         self.connections[node.name, number] = self.connections.get((node.name, number), 0) + 1
         node.senders[number].lost()
 
+    def arrive(self) -> None:
+        for _ in range(self.random.randint(1, 6)):
+            self.deliver()
+
     def deliver(self) -> None:
         if not self.network:
             return
@@ -154,6 +160,8 @@ class World:
 
     def commit(self, shard: Shard) -> None:
         if shard.intake is None:
+            if self.random.random() < 0.3:
+                self._start(shard)
             return
         if self.random.random() < 0.1:
             shard.intake.put(wal.encode(wal.Ticked(self.now_ms)), lambda: None)
@@ -174,10 +182,10 @@ class World:
         self.now_ms += random.choice((0, 1, 5, 20, 100, 1_000))
         (what,) = random.choices(
             (
-                self.produce, self.forward, self.deliver, partial(self.commit, shard),
+                self.produce, self.forward, self.arrive, partial(self.commit, shard),
                 shard.count, shard.save, partial(self.fault, shard),
             ),
-            (30, 20, 30, 20, 15, 2, 2),
+            (30, 20, 30, self.commit_weight, 15, 6, self.fault_weight),
         )  # fmt: skip
         try:
             what()
@@ -203,7 +211,6 @@ class World:
             "kill an intake": shard.kill,
             "an aggregator loses power": partial(shard.kill, power=True),
             "kill a counter": shard.kill_counter,
-            "start an aggregator": partial(self._start, shard),
             "Redis goes back": shard.redis.go_back,
             "Redis is wiped": shard.redis.flush,
             "Redis comes and goes": partial(self._toggle, shard),
@@ -213,7 +220,9 @@ class World:
             "a bit flips in a checkpoint": partial(self._flip_state, shard),
             "a bit flips in a spool": node.spoil,
         }
-        name = random.choice([*faults])
+        # Each node that is lost is a new one that has done nothing yet.
+        rare = {"lose a node": 1, "time passes": 2}
+        (name,) = random.choices([*faults], [rare.get(name, 4) for name in faults])
         self.trace.append(f"{self.now_ms} {name} (shard {shard.number}, node {node.name})")
         faults[name]()
 
@@ -235,7 +244,7 @@ class World:
                 shard.kill()
 
     def _toggle(self, shard: Shard) -> None:
-        shard.redis.is_up = not shard.redis.is_up
+        shard.redis.is_up = not shard.redis.is_up or self.random.random() < 0.5
         shard.redis.timeout_share = self.random.choice((0, 0.2))
 
     def _pass_time(self) -> None:
