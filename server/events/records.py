@@ -4,9 +4,9 @@ A whole network address and a name of a person are never in one.
 """
 
 from enum import IntEnum
-from typing import Final
+from typing import Annotated, Final
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 # -- a frame's kind
 
@@ -61,6 +61,13 @@ class Outcome(IntEnum):
     SPOOL_FAILED = 20
 
 
+# What is counted is computed in 64 bits. A record beyond these bounds is none, whoever wrote it:
+# its reader would fail, and fail again at each start.
+Small = Annotated[int, Meta(ge=0, lt=1 << 31)]
+Moment = Annotated[int, Meta(ge=0, lt=1 << 40)]  # 34,000 years of seconds
+Amount = Annotated[int, Meta(ge=0, lt=1 << 53)]  # micros, of which nanos are made
+
+
 class Routed(Struct, array_like=True, frozen=True, gc=False):
     """How every record begins: enough to know which aggregator it belongs to."""
 
@@ -77,27 +84,27 @@ class Beacon(Struct, array_like=True, frozen=True, gc=False):
     Billing needs what the token says; telling invalid traffic needs the network and the user agent.
     """
 
-    kind: int
-    outcome: int
-    received_s: int
-    issued_s: int
+    kind: Small
+    outcome: Small
+    received_s: Moment
+    issued_s: Moment
     id: bytes
     line_item_id: int
     creative_id: int
     site_id: int
     placement: bytes
     lease: int
-    price_micros: int
+    price_micros: Amount
     event: int
-    flags: int
+    flags: Small
     network: str  # the address cut to /24 or /48
     user_agent: str  # 512 bytes at most, ASCII, the rest escaped
     # Of a conversion only. How long after a click or a view it counts is the line item's to say,
     # and stands here because the log must be countable without today's catalog.
-    value_micros: int = 0
+    value_micros: Amount = 0
     order: bytes = b""  # head of a digest of the advertiser's reference: one order, one conversion
-    click_lookback_s: int = 0
-    view_lookback_s: int = 0
+    click_lookback_s: Moment = 0
+    view_lookback_s: Moment = 0
 
 
 class Answered(Struct, array_like=True, frozen=True, gc=False):
@@ -114,11 +121,11 @@ class Decision(Struct, array_like=True, frozen=True, gc=False):
     Sampled by the id, so that every log of one decision is kept or none.
     """
 
-    kind: int  # 0
-    outcome: int  # 0
-    received_s: int
-    issued_s: int
+    kind: Small  # 0
+    outcome: Small  # 0
+    received_s: Moment
+    issued_s: Moment
     id: bytes
-    weight: int
+    weight: Small
     generation: int
     answers: list[Answered]

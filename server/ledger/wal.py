@@ -20,6 +20,7 @@ to be durable is no torn end but a broken disk: then we refuse to start.
 
 import struct
 from collections.abc import Iterator
+from itertools import zip_longest
 from typing import Final, NamedTuple
 
 import msgspec
@@ -251,7 +252,7 @@ def _whole(content: bytes, offset: int, lsn: int) -> Record | None:
 
 
 def _pairs(firsts: list[int]) -> Iterator[tuple[int, int | None]]:
-    return zip(firsts, [*firsts[1:], None], strict=True)
+    return zip_longest(firsts, firsts[1:])
 
 
 # -- starting --------------------------------------------------------------------------------------

@@ -20,7 +20,7 @@ HOURS_BACK_S = 62 * 86_400
 CROWD_KEPT_S = 3600
 CLICKS_A_MINUTE_MAX = 60
 HELD_MAX = 100_000
-NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome}
+NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome if outcome < 16}
 
 Field = tuple[int, int, int, int, str]
 """Hour, line item, creative, site, measure."""
