@@ -7,13 +7,13 @@ surely as a counter with one that the oracle lacks.
 
 import pytest
 
+from server.events.frames import Frames
 from server.events.records import Kind
 from server.ledger import checkpoints, counter, wal
 from server.ledger.applier import Applier
 from server.ledger.intake import Intake
 from server.ledger.receiver import Receiver
 from server.ledger.sender import _Stream
-from server.events.frames import Frames
 from tests.guards import simulate, without
 from tests.sim.oracle import Oracle
 from tests.sim.world import World

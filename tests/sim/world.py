@@ -87,7 +87,8 @@ class World:
             line = random.randint(1, 3)
             self.served.append(
                 Beacon(
-                    1, 0, now_s, now_s - random.choice((0, 0, 1, 30, -90)), random.randbytes(16), line,
+                    1, 0, now_s, now_s - random.choice((0, 0, 1, 30, -90)),
+                    random.randbytes(16), line,
                     10 * line, random.randint(0, 1), bytes(8), 0, random.choice((0, 7, 2_500_000)),
                     0, random.randrange(4) << 1, random.choice(("10.1.2.0", "")),
                     random.choice(("browser", "phone")),
