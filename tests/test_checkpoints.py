@@ -169,3 +169,16 @@ def test_totals_are_kept_as_long_as_redis_keeps_them():
     counted.take(beacon(at_s=later_s), at_s=later_s)
     counted.save(30)
     assert set(counted.base.totals) == {later_s // HOUR_S - 1, later_s // HOUR_S}
+
+
+def test_after_a_rewind_the_next_one_is_built_on_one_before_the_newest():
+    ahead = Counted()
+    for lsn in (30, 40, 50):
+        ahead.take(beacon())
+        ahead.save(lsn)
+    counted = Counted()
+    counted.folder = ahead.folder
+    for lsn in (10, 20):
+        counted.take(beacon())
+        counted.save(lsn)
+    assert counted.found() == counted.totals

@@ -102,7 +102,7 @@ def write(
     names = {hour: name for hour, name in names.items() if hour >= oldest}
     checkpoint = Checkpoint(wal_id, lsn, state, dumps, names)
     _write(folder, _name(lsn), msgspec.msgpack.encode(checkpoint))
-    _sweep(folder, wal_id)
+    _sweep(folder, wal_id, lsn)
     return checkpoint
 
 
@@ -111,9 +111,10 @@ def add(sums: dict[bytes, int], deltas: dict[bytes, int]) -> None:
         sums[field] = sums.get(field, 0) + delta
 
 
-def _sweep(folder: Folder, wal_id: str) -> None:
+def _sweep(folder: Folder, wal_id: str, written: int) -> None:
     """Remove all but the newest checkpoints, and what none of those needs."""
-    kept = _lsns(folder)[-KEPT:]
+    # After a rewind the one just written may lie before them, and the next is built on it.
+    kept = sorted({*_lsns(folder)[-KEPT:], written})
     needed = {_name(lsn) for lsn in kept}
     for lsn in kept:
         checkpoint = newest(folder, wal_id, lsn)
