@@ -16,7 +16,7 @@ from server.delivery import conversions
 from server.delivery.conversions import ORDER_CHARS_MAX, VALUE_MICROS_MAX, Lookbacks, Said, said
 from server.delivery.tokens import TOKEN_CHARS, destination_digest
 from server.events.records import CLICK_WINDOW_S, IMPRESSION_WINDOW_S, Kind, Outcome
-from server.ledger import counter
+from server.ledger import memory
 from tests.test_tracking import (
     CREATIVE,
     KEYRING,
@@ -107,9 +107,9 @@ def test_a_postback_comes_from_a_server_and_counts(desk, user_agent):
 
 
 def test_no_line_item_looks_back_on_what_the_ledger_has_forgotten():
-    assert Lookbacks().click_s + CLICK_WINDOW_S <= counter.CLICK_KEPT_S
-    assert Lookbacks().view_s + IMPRESSION_WINDOW_S <= counter.KEPT_S
-    assert Lookbacks().window_s <= counter.CLICK_KEPT_S
+    assert Lookbacks().click_s + CLICK_WINDOW_S <= memory.CLICK_KEPT_S
+    assert Lookbacks().view_s + IMPRESSION_WINDOW_S <= memory.KEPT_S
+    assert Lookbacks().window_s <= memory.CLICK_KEPT_S
 
 
 # -- what is refused -------------------------------------------------------------------------------

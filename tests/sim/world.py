@@ -210,7 +210,7 @@ class World:
             "lose a node": partial(self._lose, node),
             "cut": partial(self.cut, node, shard.number),
             "kill an intake": shard.kill,
-            "an aggregator loses power": partial(shard.kill, power=True),
+            "an aggregator loses power": partial(self._lose_power, shard),
             "kill a counter": shard.kill_counter,
             "Redis goes back": shard.redis.go_back,
             "Redis is wiped": shard.redis.flush,
@@ -236,6 +236,13 @@ class World:
         self.nodes.remove(node)
         self.lost_nodes.append(node)
         self.nodes.append(self._node(next(self.names)))
+
+    def _lose_power(self, shard: Shard) -> None:
+        # The mark may go with the power, and nothing behind the last group vouches for it: changed
+        # as well, it can't be told from a torn end. Of these two faults one comes at a time.
+        if self.flipped and self.changed is shard.log:
+            self.unflip()
+        shard.kill(power=True)
 
     def _start(self, shard: Shard) -> None:
         if shard.intake is None:
@@ -283,7 +290,7 @@ class World:
     def _flip_at(self, disk: SimFolder, name: str, offset: int) -> None:
         whole = disk.files[name][offset]
         disk.flip(name, offset)
-        self.flipped = True
+        self.flipped, self.changed = True, disk
         self.unflip = partial(self._unflip, disk.files[name], offset, whole)
 
     def _unflip(self, file: bytearray, offset: int, whole: int) -> None:
