@@ -81,6 +81,23 @@ def test_small_steps_count_the_same(shard, monkeypatch):
     assert_exact(shard)
 
 
+def test_a_checkpoint_that_is_swept_away_beneath_it_is_done_without(shard):
+    grow(shard)
+    shard.count()
+    shard.checkpoint()
+    for name in shard.state.names():
+        shard.state.remove(name)
+    grow(shard)
+    shard.count()
+    with pytest.raises(LedgerError):
+        shard.checkpoint()
+    shard.applier.start_again()
+    assert_exact(shard)
+    shard.checkpoint()
+    grow(shard)
+    assert_exact(shard)
+
+
 @pytest.mark.parametrize("saves", [False, True], ids=["no checkpoint", "a checkpoint"])
 @pytest.mark.parametrize("restarts", [False, True], ids=["it runs", "it starts"])
 def test_redis_goes_back(shard, client, saves, restarts):

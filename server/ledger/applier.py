@@ -113,6 +113,11 @@ class Applier:
             if found != str(Cursor(self._wal_id, self.lsn)):
                 self._meet(found, durable)
 
+    def start_again(self) -> None:
+        """Begin where Redis is, from whatever checkpoint there is by now."""
+        self.lsn = -1
+        self._steps = []
+
     # -- checkpoints
 
     def begin_saving(self) -> Saving:

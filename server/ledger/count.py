@@ -29,6 +29,7 @@ PAUSE_S: Final = 0.2
 CHECK_S: Final = 1.0  # between looks whether Redis still has it all, while there is nothing to add
 RETRY_S: Final = 0.5  # Redis is away
 CHECKPOINT_BYTES: Final = 64 << 20  # of log between two: what a restart reads again in a second
+EXIT_NO_BASE: Final = 3
 CHECKPOINT_S: Final = 600.0  # and no longer than this, if anything was counted
 
 log = logging.getLogger(__name__)
@@ -151,6 +152,9 @@ class Saver:
             die_with(parent)
             os.nice(19)
             checkpoints.write(DiskFolder(self._folder.path), self._wal_id, *saving)
+        except LedgerError as error:
+            log.error("a checkpoint's base is gone", extra={"detail": str(error)})
+            return EXIT_NO_BASE
         except Exception:
             log.exception("a checkpoint could not be written")
             return 1
@@ -161,6 +165,9 @@ class Saver:
         if pid == 0:
             return
         checkpoint = None
+        if os.waitstatus_to_exitcode(status) == EXIT_NO_BASE:
+            # A saver that was late swept it away, after Redis had taken us back behind its own.
+            applier.start_again()
         if status == 0:
             checkpoint = checkpoints.newest(self._folder, self._wal_id, saving.lsn)
         applier.end_saving(saving, checkpoint)
