@@ -25,9 +25,8 @@ from typing import Any, Final
 from benchmarks import generator
 from benchmarks.machine import machine, versions
 from server.delivery.tokens import Keyring, Served, placement_digest
-from tests.drill.cluster import Cluster, until
+from tests.drill.cluster import BROWSER, Cluster, status_of, until
 from tests.drill.drill import Helper, stamp, totals
-from tests.drill.windows import BROWSER, status_of
 
 TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 RESULTS: Final = Path(__file__).parent / "results"

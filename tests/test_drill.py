@@ -29,7 +29,7 @@ def test_nothing_is_lost_or_doubled_whatever_dies():
         "cut network",
         "swallow network",
     ]
-    plan = Plan(SEED, faults=15, events=100_000, producer_rate=2500, seconds_max=50, kinds=kinds)
+    plan = Plan(SEED, faults=13, events=80_000, producer_rate=2500, seconds_max=35, kinds=kinds)
     # Not pytest's tmp_path: the name of a unix socket has at most 107 bytes.
     with (
         tempfile.TemporaryDirectory(prefix="adcore-drill-") as folder,

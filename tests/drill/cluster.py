@@ -6,6 +6,7 @@ Nothing restarts by itself but what adcore itself keeps running: `mend` stands f
 Processes are ended by their own ids.
 """
 
+import http.client
 import os
 import secrets
 import shutil
@@ -31,6 +32,8 @@ from tests.serving import children_of, environ_of, publish, wait_until
 ROOT = Path(__file__).parents[2]
 SHARDS = (0, 1)
 START_S_MAX = 60.0
+# Whoever sends no user agent is taken for a robot.
+BROWSER = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
 
 
 class Daemon:
@@ -267,6 +270,8 @@ class Cluster:
             self.stores = [
                 CountsStore(connect(self.redis.url), Keyspace(), shard) for shard in range(shards)
             ]
+            for store in self.stores:
+                stack.callback(store.close)
             environ = environ_of(
                 {
                     "redis_url": self.redis.url,
@@ -355,6 +360,17 @@ def free_port() -> int:
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port: int = listener.getsockname()[1]
         return port
+
+
+def status_of(port: int, path: str) -> int:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+    try:
+        connection.request("GET", path, headers={"user-agent": BROWSER})
+        return connection.getresponse().status
+    except (OSError, http.client.HTTPException):
+        return 0
+    finally:
+        connection.close()
 
 
 def until(condition: Callable[[], object], seconds: float) -> bool:

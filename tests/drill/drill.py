@@ -20,7 +20,7 @@ from server.ledger.folder import DiskFolder
 from server.store.counts import CountsStore
 from tests import catalogs
 from tests.drill import truth
-from tests.drill.cluster import ROOT, Aggregator, Cluster, until
+from tests.drill.cluster import ROOT, Aggregator, Cluster, status_of, until
 from tests.drill.faults import Faults
 from tests.drill.truth import Key
 
@@ -95,7 +95,9 @@ def run(cluster: Cluster, plan: Plan) -> dict[str, Any]:
     """Do it all; what came of it, with `lost` and `doubled` in it."""
     started_s = time.monotonic()
     dice = random.Random(f"drill {plan.seed}")
-    assert until(lambda: all(_serves(cluster, pod.port) for pod in cluster.pods), 120), "not ready"
+    assert until(lambda: all(status_of(pod.port, "/ping") == 200 for pod in cluster.pods), 120), (
+        "not ready"
+    )
     browsers = traffic(cluster, plan.seed, plan.requests_rate, cluster.folder / "truth-http")
     bulk = producers(cluster, plan)
     faults = Faults(cluster, plan.seed, plan.kinds)
@@ -223,17 +225,6 @@ def _drain(cluster: Cluster) -> tuple[float, dict[str, int]]:
         codes[pod.forwarder.name] = pod.forwarder.end()
     cluster.wait_counted(DRAIN_S_MAX)
     return round(time.monotonic() - started_s, 1), codes
-
-
-def _serves(cluster: Cluster, port: int) -> bool:
-    import http.client
-
-    try:
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
-        connection.request("GET", "/ping")
-        return connection.getresponse().status == 200
-    except (OSError, http.client.HTTPException):
-        return False
 
 
 def _memory(cluster: Cluster) -> dict[str, int]:

@@ -28,6 +28,7 @@ class Wire:
         self._flows.set()
         self._is_cut = False
         self._ends: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
 
     def cut(self) -> None:
         self._loop.call_soon_threadsafe(self._cut)
@@ -39,8 +40,13 @@ class Wire:
         self._loop.call_soon_threadsafe(self._heal)
 
     async def open(self) -> None:
-        server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
-        self.port = server.sockets[0].getsockname()[1]
+        self._server = await asyncio.start_server(self._accept, "127.0.0.1", 0)
+        self.port = self._server.sockets[0].getsockname()[1]
+
+    def close(self) -> None:
+        assert self._server is not None
+        self._server.close()
+        self._cut()
 
     def _cut(self) -> None:
         self._is_cut = True
@@ -85,11 +91,13 @@ class Network:
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
+        self._wires: list[Wire] = []
         self._thread = threading.Thread(target=self._loop.run_forever, name="network", daemon=True)
 
     def wire(self, target: int) -> Wire:
         wire = Wire(self._loop, target)
         self._run(wire.open())
+        self._wires.append(wire)
         return wire
 
     def _run(self, work: Coroutine[Any, Any, None]) -> None:
@@ -101,10 +109,13 @@ class Network:
 
     def __exit__(self, *_: object) -> None:
         async def end() -> None:
+            for wire in self._wires:
+                wire.close()
             tasks = asyncio.all_tasks() - {asyncio.current_task()}
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.sleep(0.01)  # for transports to close their sockets
 
         self._run(end())
         self._loop.call_soon_threadsafe(self._loop.stop)

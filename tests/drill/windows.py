@@ -1,6 +1,5 @@
 """Three measurements beside the drill: a node that vanishes, one that drains, and freshness."""
 
-import http.client
 import os
 import random
 import shutil
@@ -21,7 +20,7 @@ from server.ledger.folder import DiskFolder
 from server.ledger.wal import Shipped
 from server.store import Keyspace, connect
 from tests.drill import truth
-from tests.drill.cluster import Aggregator, Cluster, Daemon, until
+from tests.drill.cluster import Aggregator, Cluster, Daemon, status_of, until
 from tests.drill.drill import Helper, totals
 from tests.drill.producer import Rows, record_of
 from tests.drill.truth import Row
@@ -29,7 +28,6 @@ from tests.drill.truth import Row
 VANISHING_RATE: Final = 2000  # events a second on the node, each written at its own time
 STEADY_RATE: Final = 5000
 SEEN_S_MAX: Final = 20.0
-BROWSER: Final = "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"
 
 
 def vanishing(folder: Path, repetitions: int) -> dict[str, Any]:
@@ -171,17 +169,6 @@ def _probe(port: int, keyring: Keyring, client: redis.Redis, line: int) -> float
     seen = until(lambda: any(client.hget(key, field) for key in keys), SEEN_S_MAX)
     assert seen, "never counted"
     return time.monotonic() - started_s
-
-
-def status_of(port: int, path: str) -> int:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    try:
-        connection.request("GET", path, headers={"user-agent": BROWSER})
-        return connection.getresponse().status
-    except (OSError, http.client.HTTPException):
-        return 0
-    finally:
-        connection.close()
 
 
 def _rank(values: list[float], share: float) -> float:
