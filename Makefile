@@ -8,7 +8,7 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check shippers soak bench clean
+.PHONY: demo build debug asan cover lint test check shippers soak drill bench clean
 .DEFAULT_GOAL := build
 
 demo: build

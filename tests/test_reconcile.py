@@ -282,6 +282,10 @@ def _rebuilding(shard: Shard, client: redis.Redis) -> None:
     client.set(Keyspace().count_cursor(0), f"{shard.wal_id}:0:1")
 
 
+def _torn(shard: Shard, client: redis.Redis) -> None:
+    client.hincrby(Keyspace().count_transactions(0), "begun", 1)
+
+
 def _another(shard: Shard, client: redis.Redis) -> None:
     client.set(Keyspace().count_cursor(0), "other:0:0")
 
@@ -298,6 +302,7 @@ def _between(shard: Shard, client: redis.Redis) -> None:
     ("change", "said"),
     [
         (_wiped, "no counts of this shard"),
+        (_torn, "are torn"),
         (_rebuilding, "being rebuilt"),
         (_another, "counts of the log other"),
         (_ahead, "the log ends at"),

@@ -21,7 +21,7 @@ from server.ledger.applier import Cursor
 from server.ledger.checkpoints import Totals
 from server.ledger.counter import Counter
 from server.ledger.folder import Folder, Readable
-from server.store.counts import KEPT_S
+from server.store.counts import KEPT_S, TORN
 
 DIFFERENCES_MAX: Final = 10_000  # named; the rest is only counted: nobody reads more
 HOUR_S: Final = 3600
@@ -123,6 +123,8 @@ def _lsn(text: str, wal_id: str) -> int:
     """Read a cursor of which counts can be compared."""
     if not text:
         raise LedgerError("Redis has no counts of this shard")
+    if text == TORN:
+        raise LedgerError("the counts in Redis are torn, and will be rebuilt: try again")
     cursor = Cursor.parse(text)
     if cursor.wal_id != wal_id:
         raise LedgerError(f"Redis has counts of the log {cursor.wal_id}, this is {wal_id}")

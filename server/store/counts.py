@@ -48,11 +48,7 @@ class CountsStore:
     def cursor(self) -> str:
         """Give the cursor as it was set, an empty string, or TORN."""
         with translated():
-            pipeline = self._client.pipeline(transaction=True)
-            pipeline.get(self._keys.count_cursor(self._shard))
-            pipeline.hmget(self._keys.count_transactions(self._shard), "begun", "done")
-            cursor, (begun, done) = pipeline.execute()
-            return (cursor or b"").decode() if begun == done else TORN
+            return _cursor(*self._ask(self._client.pipeline(transaction=True)).execute())
 
     def apply(self, expected: str, following: str, deltas: Deltas) -> str | None:
         """Add all and move the cursor; give None or, with nothing changed, the cursor found.
@@ -85,14 +81,18 @@ class CountsStore:
 
     def read(self, hours: list[int]) -> Iterator[tuple[int, str, dict[bytes, int]]]:
         """Give each hour with its counts and the cursor that they belong to."""
-        cursor = self._keys.count_cursor(self._shard)
         for hour in hours:
             with translated():
                 pipeline = self._client.pipeline(transaction=True)
-                pipeline.get(cursor).hgetall(self._keys.count_hour(self._shard, hour))
-                found, fields = pipeline.execute()
+                self._ask(pipeline).hgetall(self._keys.count_hour(self._shard, hour))
+                *found, fields = pipeline.execute()
             counts = {field: int(count) for field, count in fields.items()}
-            yield hour, (found or b"").decode(), counts
+            yield hour, _cursor(*found), counts
+
+    def _ask(self, pipeline: Any) -> Any:
+        """Ask for what `_cursor` takes."""
+        pipeline.get(self._keys.count_cursor(self._shard))
+        return pipeline.hmget(self._keys.count_transactions(self._shard), "begun", "done")
 
     @property
     def _hours(self) -> str:
@@ -105,6 +105,10 @@ class CountsStore:
             self._hours,
             *(self._keys.count_hour(self._shard, hour) for hour in hours),
         ]
+
+
+def _cursor(found: bytes | None, ends: list[bytes | None]) -> str:
+    return (found or b"").decode() if ends[0] == ends[1] else TORN
 
 
 def shards(client: redis.Redis, keyspace: Keyspace) -> list[int]:
