@@ -102,7 +102,7 @@ def write(
     names = {hour: name for hour, name in names.items() if hour >= oldest}
     checkpoint = Checkpoint(wal_id, lsn, state, dumps, names)
     _write(folder, _name(lsn), msgspec.msgpack.encode(checkpoint))
-    _sweep(folder, wal_id)
+    _sweep(folder, wal_id, lsn)
     return checkpoint
 
 
@@ -116,9 +116,11 @@ def add(sums: dict[bytes, int], deltas: dict[bytes, int]) -> None:
         sums[field] = sums.get(field, 0) + delta
 
 
-def _sweep(folder: Folder, wal_id: str) -> None:
+def _sweep(folder: Folder, wal_id: str, written: int) -> None:
     """Remove all but the newest checkpoints, and what none of those needs."""
-    kept = _lsns(folder)[-KEPT:]
+    # What was written last is what the next one builds on, though Redis may have been taken back so
+    # far that there are newer ones.
+    kept = sorted({*_lsns(folder)[-KEPT:], written})
     needed = {_name(lsn) for lsn in kept}
     for lsn in kept:
         checkpoint = newest(folder, wal_id, lsn)

@@ -151,7 +151,9 @@ class Saver:
             return
         checkpoint = None
         if status == 0:
-            checkpoint = checkpoints.newest(self._folder, self._wal_id, saving.lsn)
+            found = checkpoints.newest(self._folder, self._wal_id, saving.lsn)
+            # An older one does not hold what was counted since.
+            checkpoint = found if found and found.lsn == saving.lsn else None
         applier.end_saving(saving, checkpoint)
         self.kept += checkpoint is not None
         self.failed += checkpoint is None
