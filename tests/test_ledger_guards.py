@@ -14,8 +14,8 @@ import pytest
 from server import config
 from server.delivery.tokens import Keyring, Served, destination_digest, placement_digest
 from server.errors import LedgerError, ProtocolError, TokenError
-from server.events.frames import Frame, Frames, pack
-from server.events.records import RECORD_BEACON, Kind
+from server.events.frames import Frames
+from server.events.records import Kind
 from server.families import INTAKER
 from server.ledger import checkpoints, counter, memory, wal
 from server.ledger.aggregate import Aggregator
@@ -30,6 +30,7 @@ from server.ledger.sender import BEYOND_ALL, Query, Sender, _Stream, done_segmen
 from server.metrics import Metrics
 from server.store import Keyspace, connect
 from server.store.counts import CountsStore
+from tests.frames import STREAM, framed, frames
 from tests.guards import simulate, without, without_in_script
 from tests.shards import beacon
 from tests.sim.disk import SimFolder
@@ -37,7 +38,6 @@ from tests.sim.oracle import Oracle
 from tests.sim.redis_twin import RedisTwin
 from tests.sim.world import World
 
-STREAM = "n1.w1-00000000000000a7"
 ONE = {1: {b"1.1.1.clicks": 1}}
 
 SIMULATED = {
@@ -162,10 +162,6 @@ def test_redis_misses(guard, redis_url, monkeypatch):
     remove(monkeypatch)
     with pytest.raises(AssertionError):
         scenario(CountsStore(connect(redis_url), Keyspace(), 1))
-
-
-def frames(*numbers: int) -> bytes:
-    return b"".join(pack(Frame(0xA7, number, RECORD_BEACON, b"beacon")) for number in numbers)
 
 
 def a_batch_that_changed_on_its_way(folder: Path) -> None:
@@ -299,13 +295,6 @@ def a_crowd_of_sixty_one(folder: Path) -> None:
     ((counts),) = taken.drain().values()
     assert counts[b"40.50.10.clicks"] == 60
     assert counts[b"40.50.10.invalid.click.rate"] == 1
-
-
-def framed(*beacons: object) -> bytes:
-    return b"".join(
-        pack(Frame(1, number, RECORD_BEACON, wal.encode(each)))
-        for number, each in enumerate(beacons, 1)
-    )
 
 
 def equal_digests(patch: pytest.MonkeyPatch) -> None:
