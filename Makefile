@@ -63,10 +63,13 @@ cover: coverage-build
 		-o "pythonpath=build/coverage/lib ." -m "not process"
 	$(BIN)/python -m coverage report --skip-covered
 
-# The index against the scan on 10^9 pairs of request and row, in worlds of today.
+# The index against the scan on 10^9 pairs of request and row, and the ledger's simulator, in worlds
+# of today. A seed that fails is run again by ADCORE_SIM_SEED.
 soak: build
 	ADCORE_SOAK_PAIRS=1000000000 ADCORE_SOAK_SEED=$$(date +%Y%m%d) \
 		$(BIN)/python -m pytest tests/test_scanning.py -k million
+	ADCORE_SIM_SEEDS=100000 ADCORE_SIM_FIRST=$$(date +%Y%m%d)00000 \
+		$(BIN)/python -m pytest tests/test_ledger_sim.py
 
 bench: build
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-json=benchmarks/results/micro.json
