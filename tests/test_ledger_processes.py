@@ -130,7 +130,7 @@ class Ledger:
         return counts
 
     def is_exact(self) -> bool:
-        assert self.seen["impressions"] >= self.seen["people"] > self.seen["clicks"] > 0
+        assert self.seen["impressions"] > self.seen["clicks"] > 0
         return self.counted() == self.seen - Counter(people=self.seen["people"])
 
     def wait_exact(self) -> None:
