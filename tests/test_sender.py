@@ -163,6 +163,16 @@ def test_a_broken_length_is_stepped_over(spool, changed):
     assert spool.begin() == [Batch(STREAM, 0, 4, frames(1, 3, 4))]
 
 
+def test_a_broken_frame_in_the_newest_segment_holds_up_nothing_behind_it(spool):
+    broken = frames(2).replace(b"beacon", b"beacoN")
+    spool.append(name(1), frames(1) + broken)
+    assert spool.begin() == [Batch(STREAM, 0, 1, frames(1))]
+    assert spool.poll() == []  # it may be half written
+    spool.append(name(1), frames(3))
+    assert spool.poll() == [Batch(STREAM, 1, 3, frames(3))]
+    assert spool.sender.lost_frames == 1
+
+
 def test_a_long_hole_is_stepped_over(spool):
     spool.append(name(1), frames(1) + bytes(300_000) + frames(9))
     spool.append(name(2), b"")

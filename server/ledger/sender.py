@@ -160,26 +160,34 @@ class _Stream:
                     self._count_lost(frame.sequence)
                     yield frame, content[start : frames.end], segment, offset + frames.end
                     start = frames.end
-                if start == 0 and segment == segments[-1] and not ended:
-                    break  # torn for the moment: the writer is at it
-                offset += start or self._skip(content)
+                if start == 0:
+                    start = self._whole_behind(content)
+                    if start == 0 and segment == segments[-1] and not ended:
+                        break  # torn for the moment: the writer is at it
+                offset += start or _behind_fault(content)
 
     def _count_lost(self, sequence: int) -> None:
         if self._seen and sequence > self._seen + 1:
             self.lost_frames += sequence - self._seen - 1
         self._seen = max(self._seen, sequence)
 
-    def _skip(self, content: bytes) -> int:
-        """Step over what the disk changed, to the stream's next whole frame if there is one."""
+    def _whole_behind(self, content: bytes) -> int:
+        """Where the stream's next whole frame begins, behind what the disk changed; 0 if nowhere.
+
+        A writer that is at the first frame has written none behind it.
+        """
         epoch = int(self._name[-EPOCH_DIGITS:], 16)
         for start in range(1, len(content)):
             found = next(iter(Frames(content, start)), None)
             if found is not None and found.epoch == epoch:
                 return start
-        # A frame may begin at the end of what was read, unless that is the end of the segment.
-        return (
-            max(len(content) - FRAME_BYTES_MAX, 1) if len(content) == READ_BYTES else len(content)
-        )
+        return 0
+
+
+def _behind_fault(content: bytes) -> int:
+    """How far a fault reaches at least, where no frame is whole."""
+    # A frame may begin at the end of what was read, unless that is the end of the segment.
+    return max(len(content) - FRAME_BYTES_MAX, 1) if len(content) == READ_BYTES else len(content)
 
 
 class Sender:
