@@ -166,6 +166,26 @@ def test_a_lost_beginning_needs_a_checkpoint(shard, client):
         shard.count()
 
 
+def test_a_rebuild_does_not_go_on_in_another_ones_middle(shard, client, monkeypatch):
+    """The simulator's seed 5000329, of 1,500 steps."""
+    monkeypatch.setattr(applying, "FIELDS_MAX", 2)
+    middles = []
+    for _ in range(2):
+        shard.write([beacon(at_s=NOON_S + hour * HOUR_S) for hour in range(3)])
+        shard.checkpoint()
+        client.flushall()
+        restart(shard)
+        for _ in range(2):  # it clears, and fills in one hour of three
+            shard.applier.advance(wal.durable_mark(shard.log))
+        middles.append((client.get(KEYS.count_cursor(0)), client.dump(KEYS.count_hour(0, NOON))))
+    assert [hour for hour, _, fields in shard.store.read(shard.store.hours()) if fields] == [NOON]
+    cursor, counts = middles[0]
+    client.set(KEYS.count_cursor(0), cursor)
+    client.restore(KEYS.count_hour(0, NOON), 0, counts, replace=True)
+    shard.count()
+    assert impressions(shard) == 6
+
+
 class Deaf(CountsStore):
     """Every other answer does not arrive."""
 
