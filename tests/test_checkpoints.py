@@ -1,5 +1,7 @@
 """A checkpoint is whole or is not there, and what one needs is kept as long as it is."""
 
+from random import Random
+
 import pytest
 
 from server.errors import LedgerError
@@ -10,6 +12,7 @@ from server.ledger.folder import DiskFolder
 from server.ledger.wal import Received
 from tests.frames import framed
 from tests.shards import HOUR_S, NOON_S, beacon
+from tests.sim.disk import SimFolder
 
 NOON = NOON_S // HOUR_S
 
@@ -131,3 +134,15 @@ def test_a_counter_goes_on_where_it_was(folder):
     for each in (counter, restored):
         each.take(Received(NOON_S * 1000, "", framed(again, again)))
     assert restored.drain() == counter.drain()
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_no_checkpoint_comes_back_from_a_crash_without_what_it_needs(seed):
+    folder = SimFolder(Random(seed))
+    counter, base = Counter(), None
+    for lsn in range(KEPT + 2):
+        base = written(folder, lsn, base, counter, counted(counter))
+    folder.lose_power()
+    for checkpoint in checkpoints.kept(folder, "log"):
+        assert impressions(folder, checkpoint) == {NOON: checkpoint.lsn + 1}
+        checkpoints.restore(folder, checkpoint)

@@ -126,9 +126,12 @@ def _sweep(folder: Folder, wal_id: str, written: int) -> None:
         checkpoint = newest(folder, wal_id, lsn)
         if checkpoint is not None:
             needed.update(checkpoint.ids.values(), checkpoint.totals.values())
-    for name in folder.names():
-        if name not in needed:
-            folder.remove(name)
+    old = [name for name in folder.names() if name not in needed]
+    # First what names others: none may come back, after a crash, without what it needs.
+    for name in sorted(old, key=lambda name: not name.endswith(_SUFFIX)):
+        if not name.endswith(_SUFFIX):
+            folder.sync_names()
+        folder.remove(name)
 
 
 def _lsns(folder: Folder) -> list[int]:
