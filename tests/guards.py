@@ -10,8 +10,8 @@ import pytest
 
 from tests.sim.world import run, small_limits
 
-SEEDS = 200  # that at most are tried until one of them fails
-SCRIPTS = Path(__file__).parent.parent / "server/store/scripts"
+SEEDS = 400  # that at most are tried until one of them fails
+STORE = Path(__file__).parent.parent / "server/store"
 
 Removal = Callable[[pytest.MonkeyPatch], None]
 
@@ -31,23 +31,27 @@ def without(function: object, *changes: tuple[str, str]) -> Removal:
     return lambda patch: patch.setattr(function, "__code__", changed.__code__)
 
 
-def without_in_script(folder: Path, name: str, old: str, new: str) -> Removal:
+class _Changed:
+    """A folder of the package, or a file in it, one of which reads otherwise."""
+
+    def __init__(self, path: Path, name: str, old: str, new: str) -> None:
+        self._path, self._name, self._old, self._new = path, name, old, new
+
+    def __truediv__(self, part: str) -> "_Changed":
+        return _Changed(self._path / part, self._name, self._old, self._new)
+
+    def read_text(self, encoding: str) -> str:
+        text = self._path.read_text(encoding)
+        if self._path.name != self._name:
+            return text
+        assert text.count(self._old) == 1, f"{self._name} has {text.count(self._old)}"
+        return text.replace(self._old, self._new)
+
+
+def without_in_script(name: str, old: str, new: str) -> Removal:
     """Change one of the scripts that `server.store.counts` loads."""
-
-    def remove(patch: pytest.MonkeyPatch) -> None:
-        scripts = folder / "scripts"
-        scripts.mkdir()
-        for path in SCRIPTS.glob("*_counts.lua"):
-            text = path.read_text()
-            if path.name == name:
-                assert text.count(old) == 1
-                text = text.replace(old, new)
-            (scripts / path.name).write_text(text)
-        patch.setattr(
-            "server.store.counts.resources", SimpleNamespace(files=lambda package: folder)
-        )
-
-    return remove
+    folder = SimpleNamespace(files=lambda package: _Changed(STORE, name, old, new))
+    return lambda patch: patch.setattr("server.store.counts.resources", folder)
 
 
 def simulate(patch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,8 @@
                         └──► rebuilt: cleared, filled with a checkpoint's totals, counted on
 
 A cursor is `{wal id}:{lsn}:{part}`. The part is 0, but for a rebuild under way: its totals may be
-too many for one script.
+too many for one script. The LSN is then its checkpoint's, so that Redis, taken back into a rebuild
+from another checkpoint, is not filled up with what follows in this one.
 """
 
 from collections.abc import Iterator
@@ -207,9 +208,7 @@ class Applier:
         sums = checkpoints.totals(self._state, checkpoint)
         parts = [part for hour, fields in sums for part in _parts({hour: fields})] or [{}]
         for number, part in enumerate(parts, 1):
-            following = at._replace(part=number)
-            if number == len(parts):
-                following = Cursor(self._wal_id, self.lsn)
+            following = Cursor(self._wal_id, self.lsn, number if number < len(parts) else 0)
             self._steps.append(_Step(str(at), str(following), part))
             at = following
 

@@ -113,16 +113,20 @@ def add(sums: dict[bytes, int], deltas: dict[bytes, int]) -> None:
 
 def _sweep(folder: Folder, wal_id: str, written: int) -> None:
     """Remove all but the newest checkpoints, and what none of those needs."""
-    # After a rewind the one just written may lie before them, and the next is built on it.
+    # What was written last is what the next one builds on, though Redis may have been taken back so
+    # far that there are newer ones.
     kept = sorted({*_lsns(folder)[-KEPT:], written})
     needed = {_name(lsn) for lsn in kept}
     for lsn in kept:
         checkpoint = newest(folder, wal_id, lsn)
         if checkpoint is not None:
             needed.update(checkpoint.ids.values(), checkpoint.totals.values())
-    for name in folder.names():
-        if name not in needed:
-            folder.remove(name)
+    old = [name for name in folder.names() if name not in needed]
+    # First what names others: none may come back, after a crash, without what it needs.
+    for name in sorted(old, key=lambda name: not name.endswith(_SUFFIX)):
+        if not name.endswith(_SUFFIX):
+            folder.sync_names()
+        folder.remove(name)
 
 
 def _lsns(folder: Folder) -> list[int]:

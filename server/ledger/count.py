@@ -169,7 +169,9 @@ class Saver:
             # A saver that was late swept it away, after Redis had taken us back behind its own.
             applier.start_again()
         if status == 0:
-            checkpoint = checkpoints.newest(self._folder, self._wal_id, saving.lsn)
+            found = checkpoints.newest(self._folder, self._wal_id, saving.lsn)
+            # An older one does not hold what was counted since.
+            checkpoint = found if found and found.lsn == saving.lsn else None
         applier.end_saving(saving, checkpoint)
         self.kept += checkpoint is not None
         self.failed += checkpoint is None

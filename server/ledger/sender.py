@@ -180,9 +180,11 @@ class _Stream:
                 while frames := scan(content, end, GROUP_BYTES):
                     yield _Group(segment, offset, content, end, frames)
                     end = frames[-1][2]
-                if end == 0 and segment == segments[-1] and not ended:
-                    break  # torn for the moment: the writer is at it
-                offset += end or self._skip(content)
+                if end == 0:
+                    end = self._whole_behind(content)
+                    if end == 0 and segment == segments[-1] and not ended:
+                        break  # torn for the moment: the writer is at it
+                offset += end or _behind_fault(content)
 
     def _count_lost(self, frames: list[tuple[int, bytes, int]]) -> None:
         """Count the numbers left out, of frames that may have been read before."""
@@ -191,8 +193,11 @@ class _Stream:
                 self.lost_frames += sequence - self._seen - 1 if self._seen else 0
                 self._seen = sequence
 
-    def _skip(self, content: bytes) -> int:
-        """Step over what the disk changed, to the stream's next whole frame if there is one."""
+    def _whole_behind(self, content: bytes) -> int:
+        """Where the stream's next whole frame begins, behind what the disk changed; 0 if nowhere.
+
+        A writer that is at the first frame has written none behind it.
+        """
         # Every frame has the epoch behind its prefix: a hole of zeros is passed at once.
         epoch = int(self._name[-EPOCH_DIGITS:], 16).to_bytes(8, "big")
         at = content.find(epoch, 1 + PREFIX.size)
@@ -200,10 +205,13 @@ class _Stream:
             if next(iter(Frames(content, at - PREFIX.size)), None) is not None:
                 return at - PREFIX.size
             at = content.find(epoch, at + 1)
-        # A frame may begin at the end of what was read, unless that is the end of the segment.
-        return (
-            max(len(content) - FRAME_BYTES_MAX, 1) if len(content) == READ_BYTES else len(content)
-        )
+        return 0
+
+
+def _behind_fault(content: bytes) -> int:
+    """How far a fault reaches at least, where no frame is whole."""
+    # A frame may begin at the end of what was read, unless that is the end of the segment.
+    return max(len(content) - FRAME_BYTES_MAX, 1) if len(content) == READ_BYTES else len(content)
 
 
 class Sender:

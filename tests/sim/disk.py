@@ -57,7 +57,8 @@ class SimFolder:
             raise OSError(errno.ENOSPC, "a planted fault")
         self.files[name] = bytearray(data)
         self.synced[name] = len(data)
-        self.certain_names.add(name)
+        self.certain_names = set(self.files)  # it syncs the folder as well
+        self.removed.clear()
 
     def mark(self, name: str, data: bytes) -> None:
         self.files.setdefault(name, bytearray())[: len(data)] = data
