@@ -8,6 +8,7 @@ from types import FunctionType, SimpleNamespace
 
 import pytest
 
+from server.events.frames import BODY, PREFIX, RECORD_BYTES_MAX
 from tests.sim.world import run, small_limits
 
 SEEDS = 400  # that at most are tried until one of them fails
@@ -46,6 +47,24 @@ class _Changed:
             return text
         assert text.count(self._old) == 1, f"{self._name} has {text.count(self._old)}"
         return text.replace(self._old, self._new)
+
+
+def without_frame_crc(patch: pytest.MonkeyPatch) -> None:
+    """Have the sender take a frame for whole when its length can be; its own scan is compiled."""
+
+    def scan(content: bytes, start: int, size_min: int) -> list[tuple[int, bytes, int]]:
+        found: list[tuple[int, bytes, int]] = []
+        first, head = start, PREFIX.size + BODY.size
+        while len(content) - start >= head and start - first < size_min:
+            end = start + PREFIX.size + PREFIX.unpack_from(content, start)[0]
+            if not start + head <= end <= min(len(content), start + head + RECORD_BYTES_MAX):
+                break
+            sequence = BODY.unpack_from(content, start + PREFIX.size)[1]
+            found.append((sequence, content[start + head : end], end))
+            start = end
+        return found
+
+    patch.setattr("server.ledger.sender.scan", scan)
 
 
 def without_in_script(name: str, old: str, new: str) -> Removal:
