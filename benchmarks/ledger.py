@@ -187,6 +187,7 @@ def _impression(keyring: Keyring) -> bytes:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and leave no process behind
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a first look")
     parser.add_argument("--history", type=int, default=10_000_000, help="events before the wipe")
