@@ -95,9 +95,11 @@ def backlog(cluster: Cluster, events: int) -> dict[str, Any]:
 def steady(cluster: Cluster, rate: float) -> dict[str, Any]:
     """A rate that this machine keeps up with: many small steps, and what Redis makes of them."""
     before, started_s = costs(cluster), time.monotonic()
-    written = produce(cluster, "steady", rate, int(rate * STEADY_S)).result(300)
+    name = f"steady.{rate:.0f}"  # of other ads than another rate's
+    written = produce(cluster, name, rate, int(rate * STEADY_S)).result(300)
     assert until(lambda: _is_done(cluster), COUNTED_S_MAX)
-    return _figures(cluster, before, written["written"], time.monotonic() - started_s)
+    figures = _figures(cluster, before, written["written"], time.monotonic() - started_s)
+    return {"rate_asked": rate} | figures
 
 
 def _is_done(cluster: Cluster) -> bool:
@@ -185,6 +187,7 @@ def _impression(keyring: Keyring) -> bytes:
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and leave no process behind
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="a first look")
     parser.add_argument("--history", type=int, default=10_000_000, help="events before the wipe")
@@ -196,12 +199,13 @@ def main() -> int:
         with chain(folder) as cluster:
             found["backlog"] = backlog(cluster, 100_000 if quick else 1_200_000)
             print(json.dumps(found["backlog"]), flush=True)
-            found["steady"] = steady(cluster, 5_000 if quick else 20_000)
+            rates = (5_000,) if quick else (20_000, 60_000)
+            found["steady"] = [steady(cluster, rate) for rate in rates]
             print(json.dumps(found["steady"]), flush=True)
             found["wiped"] = wiped(cluster, history)
             print(json.dumps(found["wiped"]), flush=True)
-        rates = (200,) if quick else (500, 1000)
-        found["beacons"] = [beacons(folder, rate, 5 if quick else 20) for rate in rates]
+        asked = (200,) if quick else (500, 1000)
+        found["beacons"] = [beacons(folder, rate, 5 if quick else 20) for rate in asked]
         print(json.dumps(found["beacons"]), flush=True)
     if not quick:
         path = RESULTS / f"ledger-{stamp()}.json"

@@ -5,6 +5,7 @@ ADCORE_DRILL_SEED, _FAULTS, _EVENTS and _SECONDS change it.
 
 import json
 import os
+import signal
 import sys
 import tempfile
 import time
@@ -17,6 +18,8 @@ from tests.drill.drill import Plan, run, stamp
 
 
 def main() -> int:
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # and leave no process behind
+
     def setting(name: str, default: int) -> int:
         return int(os.environ.get(f"ADCORE_DRILL_{name}", default))
 

@@ -8,6 +8,7 @@ ad's events may go to another pod's spool than its impression, as they do behind
 
 import hashlib
 import json
+import os
 import random
 import signal
 import sys
@@ -23,6 +24,7 @@ from server.errors import SpoolError
 from server.events.records import RATE_SHIFT, RECORD_BEACON, RECORD_DECISION, Beacon
 from server.events.records import Answered as Line
 from server.events.records import Decision as DecisionLog
+from server.lifeline import die_with
 from tests.drill import truth
 from tests.drill.truth import Journal, Row
 
@@ -180,4 +182,5 @@ def main(name: str, seed: str, rate: str, count: str, journal: str, *folders: st
 
 
 if __name__ == "__main__":
+    die_with(os.getppid())
     main(*sys.argv[1:])

@@ -9,6 +9,7 @@ ones begin; then it prints what happened as JSON.
 
 import asyncio
 import json
+import os
 import random
 import signal
 import sys
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Final
 
 from server.delivery.tokens import Keyring, Served, destination_digest, placement_digest
+from server.lifeline import die_with
 from tests.drill import truth
 from tests.drill.truth import Journal, Row
 
@@ -156,4 +158,5 @@ def main(seed: str, rate: str, key: str, *rest: str) -> None:
 
 
 if __name__ == "__main__":
+    die_with(os.getppid())
     main(*sys.argv[1:])
