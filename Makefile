@@ -49,7 +49,9 @@ check: lint
 	$(MAKE) debug
 	$(BIN)/python -m pytest -o "pythonpath=build/debug/lib ." $(ENGINE_TESTS)
 	$(MAKE) asan
-	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 LD_PRELOAD=$$(gcc -print-file-name=libasan.so) \
+	@# The sanitizer takes over C++'s exceptions, which matplotlib throws: their library must be there.
+	PYTHONMALLOC=malloc ASAN_OPTIONS=detect_leaks=0 \
+		LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libstdc++.so.6)" \
 		$(BIN)/python -m pytest -o "pythonpath=build/asan/lib ." $(ENGINE_TESTS)
 
 # Fluentd's client for Node.js, which tests/test_shippers.py runs when it is there.
