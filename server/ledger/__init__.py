@@ -1,11 +1,12 @@
 """The ledger: every billable event counted exactly once, whatever dies on the way.
 
-    spool ─ sender ─► receiver ─► wal ─► counter ─► applier ─► counts in Redis
-      (forward)          (aggregate)        (count, a child of aggregate)
+    spool ─ sender ─► receiver ─► intake ─► wal ─► counter ─► applier ─► counts in Redis
+     (forward)            (aggregate)              (count, a child of aggregate)
 
-`sender`, `receiver`, `wal`, `counter` and `applier` hold the rules: they neither wait nor look at a
-clock, and meet a disk through `folder` alone, so that a simulator can drive them through every
-fault. `forward`, `aggregate` and `count` are the processes around them. May import `server.events`,
+`sender`, `receiver`, `intake`, `wal`, `counter`, `applier` and `checkpoints` hold the rules: they
+neither wait nor look at a clock, and meet a disk through `folder` alone, so that a simulator can
+drive them through every fault. `forward`, `aggregate` and `count` are the processes around them;
+`report`, `reconcile` and `archive` read what they leave. May import `server.events`,
 `server.store`, `server.catalog`, `adcore` and the shared modules; never `delivery`, `pacing` or
 `console`.
 """

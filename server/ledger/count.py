@@ -29,8 +29,8 @@ PAUSE_S: Final = 0.2
 CHECK_S: Final = 1.0  # between looks whether Redis still has it all, while there is nothing to add
 RETRY_S: Final = 0.5  # Redis is away
 CHECKPOINT_BYTES: Final = 64 << 20  # of log between two: what a restart reads again in a second
-EXIT_NO_BASE: Final = 3
 CHECKPOINT_S: Final = 600.0  # and no longer than this, if anything was counted
+EXIT_NO_BASE: Final = 3  # how a saver tells that what it builds on is gone
 
 log = logging.getLogger(__name__)
 

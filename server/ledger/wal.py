@@ -132,14 +132,14 @@ class Wal:
         for body in bodies:
             pieces.append(_record(lsn, self.durable, body))
             lsn += len(pieces[-1])
-        self._folder.append(_name(self._segment), b"".join(pieces))
+        self._folder.append(segment_name(self._segment), b"".join(pieces))
         self.end = lsn
 
     def sync(self) -> None:
         """Return when all that is written is on the disk."""
         assert self._segment is not None
         end = self.end
-        self._folder.sync(_name(self._segment))
+        self._folder.sync(segment_name(self._segment))
         if self._new_name:
             self._folder.mark(_MARK_NAME, _mark(self.durable))  # so that its name is certain too
             self._folder.sync_names()
@@ -153,10 +153,6 @@ def _record(lsn: int, durable: int, body: bytes) -> bytes:
     head = _HEAD.pack(length, 0, lsn, durable)
     crc = crc32c(body, crc32c(head[_CRC_FROM:], crc32c(head[:4])))
     return _HEAD.pack(length, crc, lsn, durable) + body
-
-
-def _name(lsn: int) -> str:
-    return f"{lsn:016x}{_SUFFIX}"
 
 
 def _mark(lsn: int) -> bytes:
@@ -184,7 +180,7 @@ def log_id(folder: Readable) -> str:
 
 
 def segment_name(lsn: int) -> str:
-    return _name(lsn)
+    return f"{lsn:016x}{_SUFFIX}"
 
 
 def durable_mark(folder: Readable) -> int:
@@ -222,7 +218,7 @@ def read(folder: Readable, start: int, until: int) -> Iterator[Record]:
 
 def _records(folder: Readable, segment: int, start: int) -> Iterator[Record]:
     """Whole records of a segment from the LSN `start`, up to the first that is not."""
-    name = _name(segment)
+    name = segment_name(segment)
     at = start
     rest = b""
     while piece := folder.read(name, at - segment + len(rest), READ_BYTES):
@@ -275,27 +271,27 @@ def recover(folder: Folder, segment_bytes_max: int = SEGMENT_BYTES_MAX) -> Recov
         last = known[-1]
         found = list(_records(folder, last, last))
         end = found[-1].end if found else last
-        torn = last + folder.size(_name(last)) - end
+        torn = last + folder.size(segment_name(last)) - end
         _refuse_lost(folder, known, end)
         if found:
             break
         # A crash came between the file and its first record.
-        folder.remove(_name(last))
+        folder.remove(segment_name(last))
         folder.sync_names()
         cut += torn
     else:
         _refuse_lost(folder, [], 0)
         return Recovered(Wal(folder, 0, None, segment_bytes_max), None, [], cut)
     if torn:
-        folder.truncate(_name(last), end - last)
+        folder.truncate(segment_name(last), end - last)
     # The page cache may hold what a killed writer never synced: it is ours to vouch for now.
-    folder.sync(_name(last))
+    folder.sync(segment_name(last))
     folder.mark(_MARK_NAME, _mark(durable_mark(folder)))  # lost, maybe, and then to be kept
     folder.sync_names()
     folder.mark(_MARK_NAME, _mark(end))
     opened = decode(found[0].body)
     if not isinstance(opened, Opened):
-        raise LedgerError(f"{_name(last)} does not begin as a segment")
+        raise LedgerError(f"{segment_name(last)} does not begin as a segment")
     return Recovered(Wal(folder, end, last, segment_bytes_max), opened, found[1:], cut + torn)
 
 
@@ -313,7 +309,7 @@ def _refuse_lost(folder: Folder, known: list[int], end: int) -> None:
 
 def _later_claim(folder: Folder, segment: int, end: int) -> int:
     """Look behind a fault for whole records, and give the most that one of them calls certain."""
-    content = folder.read(_name(segment), end - segment)
+    content = folder.read(segment_name(segment), end - segment)
     certain = 0
     for offset in range(1, len(content) - _HEAD.size + 1):
         # A record says where it is, which a scan of other bytes hits once in 2^64.
