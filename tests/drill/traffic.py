@@ -40,28 +40,37 @@ class Client:
 
     async def get(self, path: str, headers: str, pod: int) -> None:
         """Ask until there is an answer below 500."""
+        await self.send("GET", path, headers, b"", pod)
+
+    async def send(self, method: str, path: str, headers: str, body: bytes, pod: int) -> bytes:
+        """Send until there is an answer below 500; its body."""
         while True:
             port = self._ports[pod % len(self._ports)]
             try:
                 async with asyncio.timeout(ANSWER_S_MAX):
-                    status = await self._once(port, path, headers)
+                    status, answer = await self._once(port, method, path, headers, body)
             except (OSError, EOFError, TimeoutError) as error:
                 self.retries[type(error).__name__] += 1
             else:
                 self.statuses[status] += 1
                 if status < 500:
-                    return
+                    return answer
             pod += 1
             await asyncio.sleep(PAUSE_S)
 
-    async def _once(self, port: int, path: str, headers: str) -> int:
+    async def _once(
+        self, port: int, method: str, path: str, headers: str, body: bytes
+    ) -> tuple[int, bytes]:
         idle = self._idle[port]
         reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+        if body:
+            headers += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
         try:
-            writer.write(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n".encode())
+            head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n".encode()
+            writer.write(head + body)
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(length or 0))
+            answer = await reader.readexactly(int(length or 0))
         except BaseException:
             writer.transport.abort()
             raise
@@ -69,7 +78,7 @@ class Client:
             writer.close()
         else:
             idle.append((reader, writer))
-        return int(head.split(b" ", 2)[1])
+        return int(head.split(b" ", 2)[1]), answer
 
 
 class Traffic:
