@@ -20,7 +20,7 @@ from server.store.keyspace import Keyspace
 
 WANT_MAX: Final = 1_000_000  # impressions in one want; with it every product in the script is exact
 AMOUNT_MAX: Final = (1 << 53) - 1
-UNSETTLED_MAX: Final = 720  # windows: two hours, for which the ledger keeps a window's counts
+UNSETTLED_MAX: Final = 700  # windows: a little less than the ledger keeps a window's counts
 GHOSTS_MAX: Final = 64  # windows: more would leave nothing of any limit, so a reset costs no more
 DATED_KEPT_S: Final = 50 * 3600  # a day's account: 25 hours, opened an hour ahead, settled later
 UNKNOWN: Final = -1
