@@ -29,11 +29,27 @@ SHARED = {
 PROCESS = {"server.kept_process", "server.lifeline", "server.ops", "server.run_folder"}
 ARROWS = {
     "adcore": set(),
-    "server.store": {"adcore", *SHARED},
+    "server.store": {"adcore", "server.events", *SHARED},
     "server.catalog": {"adcore", "server.store", *SHARED},
     "server.events": SHARED,
-    "server.delivery": {"adcore", "server.store", "server.catalog", "server.events", *SHARED},
+    "server.delivery": {
+        "adcore",
+        "server.store",
+        "server.catalog",
+        "server.events",
+        "server.pacing.accounts",  # what must be leased stands in the bundle
+        *SHARED,
+    },
     "server.ledger": {
+        "adcore",
+        "server.store",
+        "server.catalog",
+        "server.events",
+        "server.pacing.accounts",  # what is charged is limited by the same budgets
+        *SHARED,
+        *PROCESS,
+    },
+    "server.pacing": {
         "adcore",
         "server.store",
         "server.catalog",
