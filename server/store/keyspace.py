@@ -13,6 +13,9 @@
 | `{prefix}:{count:SHARD}:transactions` | hash | how many changes were `begun` and `done` |
 | `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
 | `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
+| `{prefix}:{plan}:current` | string | the plan as msgpack, see `plans.py` |
+| `{prefix}:{plan}:version` | string | which one that is |
+| `{prefix}:{plan}:last` | string | the highest version ever given out |
 | `{prefix}:{budget}:state` | hash | up to where accounts go, and whose they are: see `grant.lua` |
 | `{prefix}:{budget}:base:PERIOD` | hash | account -> spent in settled windows; `ever` or a date |
 | `{prefix}:{budget}:open` | hash | `PERIOD/account` -> granted in windows that are not settled |
@@ -20,8 +23,8 @@
 | `{prefix}:{budget}:ghosts` | set | windows whose grants may be lost |
 | `{prefix}:{budget}:servers` | hash | agent -> `sequence:window` of its last call |
 
-The braces around `catalog`, `budget` and `count:SHARD` are literal: Redis Cluster hashes what is
-between them, so what shares them lies in one slot and one script may change it together.
+The braces around `catalog`, `plan`, `budget` and `count:SHARD` are literal: Redis Cluster hashes
+what is between them, so what shares them lies in one slot and one script may change it together.
 """
 
 from typing import NamedTuple
@@ -74,6 +77,18 @@ class Keyspace(NamedTuple):
         return self._count(shard, str(hour))
 
     @property
+    def plan_current(self) -> str:
+        return self._plan("current")
+
+    @property
+    def plan_version(self) -> str:
+        return self._plan("version")
+
+    @property
+    def plan_last(self) -> str:
+        return self._plan("last")
+
+    @property
     def budget_state(self) -> str:
         return self._budget("state")
 
@@ -94,6 +109,9 @@ class Keyspace(NamedTuple):
 
     def budget_granted(self, window: int) -> str:
         return self._budget(f"granted:{window}")
+
+    def _plan(self, name: str) -> str:
+        return f"{self.prefix}:{{plan}}:{name}"
 
     def _budget(self, name: str) -> str:
         return f"{self.prefix}:{{budget}}:{name}"
