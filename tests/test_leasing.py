@@ -99,11 +99,11 @@ def test_a_successor_goes_on_with_the_table(table):
 
 def test_what_is_no_table_is_refused(tmp_path):
     path = tmp_path / "leases.bin"
-    with pytest.raises(OSError):
+    with pytest.raises(FileNotFoundError):
         LeaseTable(path)
     for content in (b"", bytes(100), bytes(8192)):
         path.write_bytes(content)
-        with pytest.raises(ValueError):
+        with pytest.raises(ValueError, match="no lease table"):
             LeaseTable(path)
     assert LeaseTable(path, create=True).count == 0  # half made by one that died: made again
 
