@@ -6,12 +6,13 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec import structs
 
 from adcore.catalog import Catalog
 from adcore.zones import zone
@@ -21,10 +22,12 @@ from server.config import Config
 from server.errors import AdcoreError, ConfigError, SnapshotError
 from server.ledger import reconcile, report_output, wal
 from server.ledger.archive import Archive, Remote, WholeLog
+from server.ledger.charges import Budgets, Charge, spent
 from server.ledger.folder import DiskFolder
 from server.ledger.report import DIMENSIONS, HOUR_S, PLACES, Names, Query, Report, collect
 from server.ledger.verify import verify
 from server.store import Keyspace, connect
+from server.store.buckets import HOUR
 from server.store.catalogs import CatalogStore
 from server.store.counts import CountsStore, shards
 
@@ -153,9 +156,28 @@ def _collected(query: Query) -> Report:
     client = connect(config.redis_url)
     keys = Keyspace(config.redis_prefix)
     with closing(client):
-        names = Names(_catalog(CatalogStore(client, keys)))
+        catalog = _catalog(CatalogStore(client, keys))
         stores = [CountsStore(client, keys, shard) for shard in shards(client, keys)]
-        return collect(_counted(stores, query), query, names)
+        charges, notes = _charged(stores, query, catalog)
+        if charges is not None:
+            query = structs.replace(query, charged=True)
+        report = collect(_counted(stores, query), query, Names(catalog), charges or ())
+        return structs.replace(report, notes=notes)
+
+
+def _charged(
+    stores: list[CountsStore], query: Query, catalog: Catalog | None
+) -> tuple[list[Charge] | None, tuple[str, ...]]:
+    """Give what is charged, unless nobody can know, and what to tell about it."""
+    if catalog is None or not query.is_of_budgets:
+        return None, ()
+    budgets = Budgets(catalog)
+    spending = spent(stores, budgets, query.from_hour * HOUR_S, now_s())
+    if spending is None:
+        return None, ("no charges: the counts are being rebuilt",)
+    by_hour = spending.is_by_hour and budgets.have_days
+    note = "charged by days of whole hours, when ads were decided: quarters are kept for 50 hours"
+    return [*budgets.charge(spending)], (note,) if by_hour else ()
 
 
 def _catalog(store: CatalogStore) -> Catalog | None:
@@ -211,24 +233,29 @@ def _archive_url(config: Config) -> str:
 
 def _told(result: reconcile.Reconciled, shard: int) -> Iterator[str]:
     for difference in result.differences[:DIFFERENCES_PRINTED_MAX]:
-        hour = datetime.fromtimestamp(difference.hour * HOUR_S, UTC)
         log, redis = (
             "nothing" if amount is None else f"{amount:,}"
             for amount in (difference.log, difference.redis)
         )
-        yield (
-            f"{hour:%Y-%m-%dT%H:%MZ} line item {difference.line_item_id}"
-            f" creative {difference.creative_id} site {difference.site_id}"
-            f" {difference.measure}: the log says {log}, Redis says {redis}"
-        )
+        yield f"{_where(difference)}: the log says {log}, Redis says {redis}"
     count = len(result.differences) + result.unnamed
     if count > DIFFERENCES_PRINTED_MAX:
         yield f"and {count - DIFFERENCES_PRINTED_MAX:,} more; --json names them"
     yield (
         f"shard {shard}: {_many(count, 'difference')} in {_many(result.fields, 'count')}"
-        f" of {_many(result.hours, 'hour')},"
+        f" of {_many(result.buckets, 'bucket')},"
         f" recounted from LSN {result.from_lsn:,} to {result.lsn:,}"
     )
+
+
+def _where(difference: reconcile.Difference) -> str:
+    bucket, line, creative, site, measure, *_ = difference
+    words = [reconcile.name_of(bucket)]
+    if bucket != reconcile.TIME:
+        words.append(f"line item {line}")
+    if bucket.kind == HOUR:
+        words.append(f"creative {creative} site {site}")
+    return " ".join([*words, measure])
 
 
 def _many(count: int, noun: str) -> str:
