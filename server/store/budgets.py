@@ -167,7 +167,7 @@ class BudgetStore:
             for want in call.wants
         ]
         returns = [
-            (place(self._keys.budget_granted(window)), window, _flat(amounts))
+            (place(self._keys.budget_granted(window)), window, [*amounts], [*amounts.values()])
             for window, amounts in call.returns.items()
         ]
         head = (call.server, call.sequence, call.seen, call.window)
@@ -194,7 +194,7 @@ class BudgetStore:
         """What is granted in windows that are not settled, by `Limit.field`."""
         with translated():
             found = self._client.hgetall(self._keys.budget_open)
-        return {name.decode(): int(amount) for name, amount in found.items()}
+        return {name.decode(): int(amount) for name, amount in found.items() if amount != b"0"}
 
     def ghosts(self) -> set[int]:
         with translated():

@@ -15,6 +15,9 @@
 | `{prefix}:{count:SHARD}:buckets` | sorted set | buckets that have counts, by when they go |
 | `{prefix}:{count:SHARD}:hour:N` | hash | `line.creative.site.measure` -> count |
 | `{prefix}:{count:SHARD}:quarter:N`, `window:N`, `ever` | hash | `line.measure` -> count |
+| `{prefix}:{plan}:current` | string | the plan as msgpack, see `plans.py` |
+| `{prefix}:{plan}:version` | string | which one that is |
+| `{prefix}:{plan}:last` | string | the highest version ever given out |
 | `{prefix}:{budget}:state` | hash | up to where accounts go, and whose they are: see `grant.lua` |
 | `{prefix}:{budget}:base:PERIOD` | hash | account -> spent in settled windows; `ever` or a date |
 | `{prefix}:{budget}:open` | hash | `PERIOD/account` -> granted in windows that are not settled |
@@ -22,8 +25,8 @@
 | `{prefix}:{budget}:ghosts` | set | windows whose grants may be lost |
 | `{prefix}:{budget}:servers` | hash | agent -> `sequence:window` of its last call |
 
-The braces around `catalog`, `budget` and `count:SHARD` are literal: Redis Cluster hashes what is
-between them, so what shares them lies in one slot and one script may change it together.
+The braces around `catalog`, `plan`, `budget` and `count:SHARD` are literal: Redis Cluster hashes
+what is between them, so what shares them lies in one slot and one script may change it together.
 """
 
 from typing import NamedTuple
@@ -81,6 +84,18 @@ class Keyspace(NamedTuple):
         return self._count(shard, str(bucket))
 
     @property
+    def plan_current(self) -> str:
+        return self._plan("current")
+
+    @property
+    def plan_version(self) -> str:
+        return self._plan("version")
+
+    @property
+    def plan_last(self) -> str:
+        return self._plan("last")
+
+    @property
     def budget_state(self) -> str:
         return self._budget("state")
 
@@ -101,6 +116,9 @@ class Keyspace(NamedTuple):
 
     def budget_granted(self, window: int) -> str:
         return self._budget(f"granted:{window}")
+
+    def _plan(self, name: str) -> str:
+        return f"{self.prefix}:{{plan}}:{name}"
 
     def _budget(self, name: str) -> str:
         return f"{self.prefix}:{{budget}}:{name}"
