@@ -1,0 +1,107 @@
+"""A process that asks pods for ads and shows them, open loop, as pages do behind a balancer.
+
+python -m tests.drill.shopper SEED RATE PORT...
+
+Of the ads it is given some are shown at once, some after minutes, some so late that nobody pays,
+some twice and some never. What gets no answer is sent again, to another pod: each showing counts
+for somebody. At SIGTERM no new requests begin; it waits for what is on its way, and prints what
+happened as JSON.
+"""
+
+import asyncio
+import json
+import os
+import random
+import signal
+import sys
+import time
+from collections import Counter
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from server.lifeline import die_with
+from tests.drill.traffic import Client
+
+SHOWN: Final = 0.85  # of all ads: research/delivery.md reckons with so many
+TWICE: Final = 0.05
+WHEN_S: Final = ((0.90, 0.1, 2.0), (0.06, 2.0, 60.0), (0.03, 60.0, 118.0), (0.01, 121.0, 150.0))
+"""Which part of the showings comes after how many seconds, from and to."""
+ADS: Final = 5  # asked for in one request
+SITE: Final = 10
+
+
+class Shopper:
+    def __init__(self, seed: int, client: Client) -> None:
+        self.given: Counter[int] = Counter()  # by line item
+        self.empty = 0
+        self.latencies_ms: list[float] = []
+        self._dice = random.Random(f"shopper {seed}")
+        self._client = client
+        self._number = 0
+
+    async def run(self, rate: float, ending: asyncio.Event) -> None:
+        tasks: set[asyncio.Task[None]] = set()
+        intended_s = time.monotonic()
+        while not ending.is_set():
+            intended_s += self._dice.expovariate(rate)
+            await asyncio.sleep(max(0, intended_s - time.monotonic()))
+            task = asyncio.create_task(self._page(intended_s))
+            tasks.add(task)
+            task.add_done_callback(tasks.discard)
+        await asyncio.gather(*tasks)
+
+    async def _page(self, intended_s: float) -> None:
+        self._number += 1
+        number, dice = self._number, self._dice
+        placement = {"divName": "a", "siteId": SITE, "adTypes": [1], "count": ADS}
+        body = json.dumps({"placements": [placement]}).encode()
+        headers = (
+            f"user-agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 drill/{number}\r\n"
+            f"x-forwarded-for: 10.{number >> 8 & 255}.{number & 255}.1\r\n"
+        )
+        answer = await self._client.send("POST", "/api/v2", headers, body, dice.randrange(64))
+        self.latencies_ms.append((time.monotonic() - intended_s) * 1000)
+        ads: list[dict[str, Any]] = json.loads(answer)["decisions"]["a"]
+        self.empty += not ads
+        shown = []
+        for ad in ads:
+            self.given[ad["flightId"]] += 1
+            if dice.random() < SHOWN:
+                parts = urlsplit(ad["impressionUrl"])
+                shown.append(self._show(f"{parts.path}?{parts.query}", headers))
+        await asyncio.gather(*shown)
+
+    async def _show(self, path: str, headers: str) -> None:
+        dice = self._dice
+        _, first_s, last_s = dice.choices(WHEN_S, [part for part, _, _ in WHEN_S])[0]
+        await asyncio.sleep(dice.uniform(first_s, last_s))
+        for _ in range(2 if dice.random() < TWICE else 1):
+            await self._client.send("GET", path, headers, b"", dice.randrange(64))
+
+
+async def run(seed: int, rate: float, ports: list[int]) -> None:
+    ending = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
+    client = Client(ports)
+    shopper = Shopper(seed, client)
+    await shopper.run(rate, ending)
+    latencies = sorted(shopper.latencies_ms)
+    print(
+        json.dumps(
+            {
+                "pages": len(latencies),
+                "pages_without_ads": shopper.empty,
+                "ads": shopper.given.total(),
+                "given": shopper.given,
+                "statuses": client.statuses,
+                "retried": client.retries,
+                "answer_ms_p50": latencies[len(latencies) // 2],
+                "answer_ms_p99": latencies[len(latencies) * 99 // 100],
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    die_with(os.getppid())
+    asyncio.run(run(int(sys.argv[1]), float(sys.argv[2]), [int(port) for port in sys.argv[3:]]))
