@@ -2,8 +2,8 @@
 --
 -- The fence: what Redis lost (a restart, a failover to a stale replica) may have held grants.
 -- Another run id than the state's says so: the windows that may be lost become ghosts. Each is
--- taken to have granted as much as one window may, and nothing is granted in it any more. For the same
--- reason a call counts itself first and last (see apply_counts).
+-- taken to have granted as much as one window may, and nothing is granted in it any more. For the
+-- same reason a call counts itself first and last (see apply_counts).
 --
 -- KEYS: state, servers, ghosts, open, granted of the call's window, then the bases and the granted
 --       of other windows that the call points at by their place among all KEYS
