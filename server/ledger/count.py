@@ -168,7 +168,9 @@ class Saver:
         if os.waitstatus_to_exitcode(status) == EXIT_NO_BASE:
             # A saver that was late swept it away, after Redis had taken us back behind its own.
             applier.start_again()
-        if status == 0:
+        else:
+            # Whatever the child's end: it may have died while it swept up behind a whole one, and
+            # the base before that may be gone.
             found = checkpoints.newest(self._folder, self._wal_id, saving.lsn)
             # An older one does not hold what was counted since.
             checkpoint = found if found and found.lsn == saving.lsn else None

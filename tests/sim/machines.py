@@ -139,7 +139,10 @@ class Shard:
                 # The child was forked: what it writes is the state of now, whenever it is done.
                 checkpoint = checkpoints.write(self.state, self.wal_id, *saving)
             except OSError:
-                checkpoint = None
+                # What failed may be the sweeping after it: as `adcore count` does, look.
+                checkpoint = checkpoints.newest(self.state, self.wal_id, saving.lsn)
+                if checkpoint is not None and checkpoint.lsn != saving.lsn:
+                    checkpoint = None
             self.saving = (saving, checkpoint)
 
     def _end_saving(self, applier: Applier) -> None:
