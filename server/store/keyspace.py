@@ -13,6 +13,7 @@
 | `{prefix}:{count:SHARD}:transactions` | hash | how many changes were `begun` and `done` |
 | `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
 | `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
+| `{prefix}:{control}:leader` | string | the `adcore control` that leads; expires |
 
 The braces around `catalog` and `count:SHARD` are literal: Redis Cluster hashes what is between
 them, so what shares them lies in one slot and one script may change it together.
@@ -66,6 +67,10 @@ class Keyspace(NamedTuple):
 
     def count_hour(self, shard: int, hour: int) -> str:
         return self._count(shard, str(hour))
+
+    @property
+    def leader(self) -> str:
+        return f"{self.prefix}:{{control}}:leader"
 
     def _count(self, shard: int, name: str) -> str:
         return f"{self.prefix}:{{count:{shard}}}:{name}"
