@@ -41,6 +41,14 @@ ARROWS = {
         *SHARED,
         *PROCESS,
     },
+    "server.pacing": {
+        "adcore",
+        "server.store",
+        "server.catalog",
+        "server.events",
+        *SHARED,
+        *PROCESS,
+    },
     "server.console": SHARED,
 }
 
