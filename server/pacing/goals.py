@@ -4,7 +4,7 @@ A *line* is a line item's place in these arrays, an *account* a limit's (spec: w
 once), a *use* says that impressions of a line cost something of an account.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
 import numpy as np
@@ -103,6 +103,40 @@ class Supply:
     ceiling: Numbers
     """[n] impressions a second, at the most, were all traffic of its sites at their peak its own;
     infinity when not known. What a new line item is careful about."""
+    cumulative: Numbers = field(init=False)
+    """[k, HOURS + 1] what `shapes` come to from Monday 00:00 UTC on, in seconds."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cumulative", cumulative(self.shapes))
+
+    def between(self, line: Whole, begin_s: Numbers, end_s: Numbers) -> Numbers:
+        """Impressions forecast at rate 1 for these lines from begin to end; 0 if end <= begin."""
+        row = self.shape[line]
+        return self.scale[line] * between(self.cumulative, row, begin_s, end_s)
+
+
+def cumulative(weekly: Numbers) -> Numbers:
+    """[k, HOURS + 1] the running integral of hourly rates, in seconds."""
+    sums = np.zeros((len(weekly), HOURS + 1))
+    np.cumsum(weekly * 3600.0, axis=1, out=sums[:, 1:])
+    return sums
+
+
+def between(sums: Numbers, row: Whole, begin_s: Numbers, end_s: Numbers) -> Numbers:
+    """The integral from begin to end, of one row of `cumulative` each; 0 if end <= begin."""
+    return np.maximum(_until(sums, row, end_s) - _until(sums, row, begin_s), 0.0)
+
+
+def _until(sums: Numbers, row: Whole, moment_s: Numbers) -> Numbers:
+    hours = np.asarray(moment_s) / 3600.0 + 72.0  # 1970 began on a Thursday
+    weeks = np.floor(hours / HOURS)
+    hours = hours - weeks * HOURS
+    whole = np.minimum(hours.astype(np.int64), HOURS - 1)
+    flat = sums.reshape(-1)
+    place = row * (HOURS + 1) + whole
+    low = flat[place]
+    total: Numbers = weeks * sums[row, HOURS] + low + (hours - whole) * (flat[place + 1] - low)
+    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,4 +152,4 @@ class Seen:
     spent: Numbers
     """[a] billed of each account in its period, settled or not."""
     blocked: Flags
-    """[n] no lease could be had lately (Redis away, ghosts, not opened): tells nothing of supply."""
+    """[n] no lease could be had lately (Redis away, ghosts, not opened): no word on supply."""
