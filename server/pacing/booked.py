@@ -28,9 +28,10 @@ from server.pacing.goals import (
     Whole,
 )
 from server.pacing.pace import curve_utc
+from server.pacing.standing import Unit
 
 QUARTER_S: Final = 900
-UNITS: Final = ("impressions", "clicks", "conversions", "micros")
+UNITS: Final[tuple[Unit, ...]] = ("impressions", "clicks", "conversions", "micros")
 """In the order of the columns of what is billed."""
 
 _PACINGS: Final = {"even": EVEN, "frontloaded": FRONTLOADED, "asap": ASAP, "custom": CUSTOM}
@@ -45,7 +46,7 @@ class Limited(NamedTuple):
     period: str
     owner: int  # a line item's id, or its campaign's
     is_campaign: bool
-    unit: str
+    unit: Unit
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,14 +120,14 @@ class _Making:
 
     def use(self, number: int, item: LineItem, account: Account) -> None:
         """Add what a line item takes of an account, and the account if it is new."""
-        unit = account.name.rpartition(".")[2]
+        unit = UNITS[UNITS.index(account.name.rpartition(".")[2])]  # type: ignore[arg-type]
         event, price = _price(unit, item.rate)
         if price <= 0:
             return  # what costs nothing limits nothing
         place = self._place(item, account, unit)
         self._uses.append((number, place, event, price))
 
-    def _place(self, item: LineItem, account: Account, unit: str) -> int:
+    def _place(self, item: LineItem, account: Account, unit: Unit) -> int:
         if account.zone and account.zone not in self.days:
             self.days[account.zone] = day_bounds_s(account.period(self._now_s), account.zone)
         period = account.period(self._now_s)
@@ -232,7 +233,7 @@ def _event(rate: Rate) -> tuple[int, int]:
     return IMPRESSION, PPM
 
 
-def _price(unit: str, rate: Rate) -> tuple[int, float]:
+def _price(unit: Unit, rate: Rate) -> tuple[int, float]:
     """Say what takes from an account of this unit, and how much of it."""
     if unit != "micros":
         return _EVENTS[unit], 1.0

@@ -158,4 +158,5 @@ def _by_account(booked: Booked, ever: Whole, days: Mapping[str, Whole]) -> Numbe
     )
     account = goals.use_account
     amounts = sums[period[account], goals.use_line, column[account]]
-    return np.bincount(account, weights=amounts, minlength=goals.accounts)
+    found: Numbers = np.bincount(account, amounts, goals.accounts).astype(np.float64)
+    return found
