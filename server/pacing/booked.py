@@ -120,7 +120,7 @@ class _Making:
 
     def use(self, number: int, item: LineItem, account: Account) -> None:
         """Add what a line item takes of an account, and the account if it is new."""
-        unit = UNITS[UNITS.index(account.name.rpartition(".")[2])]  # type: ignore[arg-type]
+        unit = UNITS[UNITS.index(account.name.rpartition(".")[2])]
         event, price = _price(unit, item.rate)
         if price <= 0:
             return  # what costs nothing limits nothing

@@ -14,6 +14,9 @@
 | `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
 | `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
 | `{prefix}:{control}:leader` | string | the `adcore control` that leads; expires |
+| `{prefix}:{plan}:current` | string | `Plan` as msgpack |
+| `{prefix}:{plan}:version`, `{prefix}:{plan}:drawn` | string | its number; the highest given out |
+| `{prefix}:{pace}:state` | hash | `version` of a plan, and what its maker had learned |
 
 The braces around `catalog` and `count:SHARD` are literal: Redis Cluster hashes what is between
 them, so what shares them lies in one slot and one script may change it together.
@@ -71,6 +74,25 @@ class Keyspace(NamedTuple):
     @property
     def leader(self) -> str:
         return f"{self.prefix}:{{control}}:leader"
+
+    @property
+    def plan(self) -> str:
+        return self._plan("current")
+
+    @property
+    def plan_version(self) -> str:
+        return self._plan("version")
+
+    @property
+    def plan_drawn(self) -> str:
+        return self._plan("drawn")
+
+    def _plan(self, name: str) -> str:
+        return f"{self.prefix}:{{plan}}:{name}"
+
+    @property
+    def learned(self) -> str:
+        return f"{self.prefix}:{{pace}}:state"
 
     def _count(self, shard: int, name: str) -> str:
         return f"{self.prefix}:{{count:{shard}}}:{name}"
