@@ -35,7 +35,7 @@ class Billed:
     """Of each line item and account, in a `Booked`'s order."""
 
     time_s: int
-    """What all of it stands for: the least of the shards' times."""
+    """What all of it stands for: the least time of the shards that go on."""
     ever: Whole
     """[n, 4] billed for all time, in the order of UNITS."""
     spent: Numbers
@@ -48,10 +48,14 @@ def final_quarter(time_s: int) -> int:
 
 
 class Counted:
-    """The counts of all shards, read again and again. For one thread."""
+    """The counts of all shards, read again and again. For one thread.
 
-    def __init__(self, shards: Sequence[Counts]) -> None:
+    The first `required` of them go on; the time of what is left is that of a shard's last day.
+    """
+
+    def __init__(self, shards: Sequence[Counts], required: int) -> None:
         self._shards = shards
+        self._required = required
         self._final: list[dict[int, SpentByLine]] = [{} for _ in shards]
         self._booked: Booked | None = None
         self._days: dict[str, _Day] = {}
@@ -67,6 +71,7 @@ class Counted:
                 return None
             times.append(time_s)
             _add(ever, spent, places)
+        now_s, latest_s = min(times[: self._required]), max(times)
         if booked is not self._booked:
             self._booked = booked
             self._days = {
@@ -75,13 +80,13 @@ class Counted:
         days: dict[str, Whole] = {}
         for zone, (_, end) in booked.days.items():
             day = self._days[zone]
-            quarters = self.quarters(range(day.following, min(end, max(times) // QUARTER_S + 1)))
+            quarters = self.quarters(range(day.following, min(end, latest_s // QUARTER_S + 1)))
             if quarters is None:
                 return None
-            days[zone] = day.with_(quarters, final_quarter(min(times)), places)
+            days[zone] = day.with_(quarters, final_quarter(now_s), places)
         for sums in (ever, *days.values()):
             sums[:, UNITS.index("micros")] //= NANOS_PER_MICRO
-        return Billed(min(times), ever, _by_account(booked, ever, days))
+        return Billed(now_s, ever, _by_account(booked, ever, days))
 
     def quarters(self, numbers: Iterable[int]) -> dict[int, SpentByLine] | None:
         """Give what was billed in each of these quarters; None when counts are not whole."""

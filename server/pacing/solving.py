@@ -40,14 +40,14 @@ class Hours(Counts, Protocol):
 class Solver:
     """All that a leader knows of one catalog. `solve` gives a plan's rates, or None."""
 
-    def __init__(self, shards: Sequence[Hours]) -> None:
+    def __init__(self, shards: Sequence[Hours], required: int) -> None:
         self.booked: Booked | None = None
         self.state: State | None = None
         self.supply: Supply | None = None
         self.forecast = Forecast()
         self.billed: Billed | None = None
         self._shards = shards
-        self._counted = Counted(shards)
+        self._counted = Counted(shards, required)
         self._catalog: Catalog | None = None
         self._supply_s = 0.0
         self._learned: Learned | None = None  # until there is a catalog to read it for

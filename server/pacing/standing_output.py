@@ -204,11 +204,9 @@ def header(view: View, paint: Paint, width: int | None = None) -> str:
     if not view.plan_version:
         parts.append(paint("no plan", RED))
     elif not view.has_plan:
-        parts.append(
-            paint(f"plan {view.plan_version} aged out, {age_text(view.plan_age_s)} old", RED)
-        )
+        parts.append(paint(f"plan aged out, {age_text(view.plan_age_s)} old", RED))
     else:
-        parts.append(f"plan {view.plan_version}, {age_text(view.plan_age_s)} old")
+        parts.append(f"plan {age_text(view.plan_age_s)} old")
     if view.counted_s is None:
         parts.append(paint("counts not whole", RED))
     else:

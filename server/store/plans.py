@@ -31,13 +31,16 @@ class PlanStore:
     def __init__(self, client: redis.Redis, keyspace: Keyspace) -> None:
         self._client: Any = client
         self._keys = keyspace
-        script = resources.files("server.store") / "scripts" / "write_plan.lua"
-        self._write = client.register_script(script.read_text("utf-8"))
+        scripts = resources.files("server.store") / "scripts"
+        self._draw, self._write = (
+            client.register_script((scripts / f"{name}_plan.lua").read_text("utf-8"))
+            for name in ("draw", "write")
+        )
 
     def draw(self) -> int:
         """Draw a number, which nobody else has or will have."""
         with translated():
-            return int(self._client.incr(self._keys.plan_drawn))
+            return int(self._draw(keys=[self._keys.plan_drawn]))
 
     def write(self, plan: Plan) -> bool:
         """Make it the current one; False when that is newer."""
