@@ -84,7 +84,7 @@ def traffic_of(seconds: int, phase_h: float = 14.0) -> Numbers:
 
 
 def make(seed: int, items: int = 200, seconds: int = 86_400, servers: int = 30,
-         pools: int = 12, scale: float = 1.0, troubles: bool = True) -> World:  # fmt: skip
+         pools: int = 6, scale: float = 1.0, troubles: bool = True) -> World:  # fmt: skip
     """`scale`: of all traffic; small worlds for tests."""
     draw = np.random.default_rng(seed)
     traffic = traffic_of(seconds)
@@ -93,14 +93,16 @@ def make(seed: int, items: int = 200, seconds: int = 86_400, servers: int = 30,
             traffic[burst : burst + 60] *= 3
     pool = draw.integers(0, pools, items)
     requests = 1000.0 * scale * (10 ** draw.uniform(-1.0, 0.3, pools))[pool]
-    eligible = 10 ** draw.uniform(-3.3, -0.7, items)
+    eligible = 10 ** draw.uniform(-3.0, -0.5, items)
     tier = draw.choice([4, 6, 8, 12], items, p=[0.1, 0.3, 0.4, 0.2])
     bid = draw.random(items)
     before = np.lexsort((-bid, tier, pool))
     event = np.where(draw.random(items) < 0.2, CLICK, IMPRESSION)
     chance = np.where(event == CLICK, 10 ** draw.uniform(-2.7, -1.3, items), 1.0)
     booked = np.where(event == CLICK, np.minimum(chance * 2.0 ** draw.choice([-1, 1], items), 1), 1)
+    # From 0.3 % to 140 % of its supply; a fifth of them just about to be had, or not.
     ratio = 10 ** draw.uniform(-2.5, 0.15, items)
+    ratio = np.where(draw.random(items) < 0.2, draw.uniform(0.5, 1.0, items), ratio)
     tiny = draw.random(items) < 0.3
     tiny_budget = (10 ** draw.uniform(1.7, 3, items)).astype(np.int64)
     supply, budget = np.zeros(items), np.zeros(items, np.int64)

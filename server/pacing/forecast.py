@@ -227,7 +227,7 @@ def open_hours_utc(
     for days, start_hour, end_hour in dayparts:
         local[list(days), start_hour:end_hour] = True
     quarters = np.roll(np.repeat(local.reshape(HOURS), 4), -offset_quarters(zone, now_s))
-    return tuple(bool(hour) for hour in quarters.reshape(HOURS, 4).any(axis=1))
+    return tuple(bool(part.any()) for part in quarters.reshape(HOURS, 4))
 
 
 def offset_quarters(zone: str, now_s: float) -> int:

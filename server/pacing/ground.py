@@ -42,6 +42,7 @@ class Ground:
     at_end: Numbers
     at_finish: Numbers  # [u] of the account's plan
     finish: Numbers  # [a] when the plan ends: early, so that what was not billed is sold again
+    unit: Numbers  # [a] what one event takes
     reach: Numbers  # [a] within which an error is made good
     alone: Flags  # [u] the account is this line item's own
     shared: Whole  # the uses that are not
@@ -118,12 +119,15 @@ def ground(goals: Goals, supply: Supply) -> Ground:
     end_s = goals.end_s[line]
     alone = np.bincount(account, minlength=goals.accounts)[account] == 1
     patient = np.bincount(line, goals.pacing[account] != ASAP, goals.lines)
+    unit = np.full(goals.accounts, np.inf)
+    np.minimum.at(unit, account, goals.use_price)
     return Ground(
         goals=goals, supply=supply, row=row, events=bool((goals.use_event != IMPRESSION).any()),
         at_start=until(supply.cumulative, row, goals.start_s[line]),
         at_end=until(supply.cumulative, row, end_s),
         at_finish=until(supply.cumulative, row, np.minimum(finish[account], end_s)),
-        finish=finish, reach=np.clip(length / REACH_PARTS, *REACH_S),
+        finish=finish, unit=np.minimum(unit, goals.limit),
+        reach=np.clip(length / REACH_PARTS, *REACH_S),
         alone=alone, shared=np.flatnonzero(~alone), hurried=patient == 0,
         front=np.flatnonzero(goals.pacing == FRONTLOADED),
         custom=np.flatnonzero(goals.pacing == CUSTOM), curves=cumulative(goals.curves),

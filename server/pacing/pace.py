@@ -196,7 +196,10 @@ def _solve(base: Ground, state: State, now_s: float) -> _Solved:
     need = np.clip(goals.limit * due_soon - spent, 0.0, left)
     # Behind: no faster than CATCH_UP times what is left, spread as the plan spreads it.
     pace = left * np.clip((due_soon - due) / np.maximum(1.0 - due, SMALL), 0.0, 1.0)
-    most = np.where(closing, left, CATCH_UP * pace)
+    # In the end chance must not leave units over; that no more are sold is the leases' part.
+    hurry = np.where(left > 0, left + 2.0 * np.sqrt(left * base.unit), 0.0)
+    need = np.where(closing, hurry, need)
+    most = np.where(closing, hurry, CATCH_UP * pace)
     factor = np.minimum(need, most) / np.maximum(possible, SMALL)
     scarcity = left / np.maximum(possible_all, SMALL)
     factor = np.where((scarcity >= SCARCE) & (need > 0), np.maximum(factor, scarcity), factor)
