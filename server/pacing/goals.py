@@ -26,7 +26,7 @@ IMPRESSION, CLICK, CONVERSION = range(3)
 """What a price is paid for, and what a limit counts."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Goals:
     """What was bought. Made again when the catalog changes or a day ends (at `until_s`).
 
@@ -84,7 +84,7 @@ class Goals:
         return len(self.limit)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Supply:
     """The forecast: impressions that a line item would be billed at rate 1, by hour of week.
 
@@ -124,10 +124,11 @@ def cumulative(weekly: Numbers) -> Numbers:
 
 def between(sums: Numbers, row: Whole, begin_s: Numbers, end_s: Numbers) -> Numbers:
     """The integral from begin to end, of one row of `cumulative` each; 0 if end <= begin."""
-    return np.maximum(_until(sums, row, end_s) - _until(sums, row, begin_s), 0.0)
+    return np.maximum(until(sums, row, end_s) - until(sums, row, begin_s), 0.0)
 
 
-def _until(sums: Numbers, row: Whole, moment_s: Numbers) -> Numbers:
+def until(sums: Numbers, row: Whole, moment_s: Numbers) -> Numbers:
+    """The integral since 1970, of one row of `cumulative` each."""
     hours = np.asarray(moment_s) / 3600.0 + 72.0  # 1970 began on a Thursday
     weeks = np.floor(hours / HOURS)
     hours = hours - weeks * HOURS

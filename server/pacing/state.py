@@ -22,6 +22,7 @@ from server.pacing.goals import (
     Seen,
     Supply,
     Whole,
+    between,
 )
 
 LAG_S: Final = 6.0  # from a rate's decision to the beacon's time in the ledger, and the plan's way
@@ -137,7 +138,7 @@ class State:
         return old.moved(goals)
 
 
-def observe(goals: Goals, state: State, supply: Supply, seen: Seen, now_s: float) -> None:
+def observe(goals: Goals, state: State, supply: Supply, seen: Seen) -> None:
     """Take in what was billed since; without anything new (the same `time_s`) do nothing."""
     past_s = seen.time_s - state.time_s
     if past_s <= 0:
@@ -147,11 +148,11 @@ def observe(goals: Goals, state: State, supply: Supply, seen: Seen, now_s: float
     billed = seen.impressions - state.impressions
     counts = (billed >= 0) & ~first
     news = (counts & ~seen.blocked & ~state.blocked & (past_s <= GAP_S)).astype(np.float64)
-    lines = np.arange(goals.lines)
     if not first:
-        begin = np.maximum(state.time_s, goals.start_s)
-        end = np.minimum(seen.time_s, goals.end_s)
-        due = supply.between(lines, begin, end) * _in_force(state, seen.time_s)
+        rows = np.arange(len(supply.shapes))
+        whiles = (np.full(len(rows), state.time_s), np.full(len(rows), seen.time_s))
+        passed = between(supply.cumulative, rows, *whiles)[supply.shape] * supply.scale
+        due = passed * _in_force(state, seen.time_s)
         for memory_s, was_seen, was_due in (
             (FAST_S, state.fast_seen, state.fast_due),
             (SLOW_S, state.slow_seen, state.slow_due),
@@ -182,21 +183,18 @@ def apply(state: State, rates_ppm: Whole, now_s: float) -> None:
     del state.rates[RATES_KEPT:], state.since_s[RATES_KEPT:]
 
 
-def levels(goals: Goals, state: State, supply: Supply) -> Numbers:
+def levels(state: State, supply: Supply) -> Numbers:
     """[n] what is billed at rate 1, over what was forecast."""
     slow = (state.slow_seen + supply.strength) / (state.slow_due + supply.strength)
     level = (state.fast_seen + FAST_STRENGTH * slow) / (state.fast_due + FAST_STRENGTH)
     return np.clip(level, 1e-5, 1e5)
 
 
-def level_at_most(goals: Goals, state: State, supply: Supply, now_s: float) -> Numbers:
+def level_at_most(state: State, supply: Supply, a_second: Numbers) -> Numbers:
     """[n] how high the level could be, for all that was seen: what a rate is careful about."""
     sure = np.where(supply.strength >= SURE, supply.strength, 0.0)
     seen = (state.slow_seen + sure + 3.0) / np.maximum(state.slow_due + sure, _SMALL)
-    lines = np.arange(goals.lines)
-    now = np.full(goals.lines, now_s)
-    rate = supply.between(lines, now, now + 3600.0) / 3600.0
-    return np.minimum(seen, supply.ceiling / np.maximum(rate, _SMALL))
+    return np.minimum(seen, supply.ceiling / np.maximum(a_second, _SMALL))
 
 
 def chances(goals: Goals, state: State, strength: float = EVENTS_STRENGTH) -> Numbers:
