@@ -169,7 +169,7 @@ def forecasts(
     """
     goals = booked.goals
     line, account = goals.use_line, goals.use_account
-    level, chance = levels(goals, state, supply), chances(goals, state)
+    level, chance = levels(state, supply), chances(goals, state)
     begin = np.maximum(now_s, goals.start_s)[line]
     end = np.minimum(goals.end_s[line], goals.close_s[account])
     impressions = supply.between(line, begin, end) * level[line]
