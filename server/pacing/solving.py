@@ -50,6 +50,7 @@ class Solver:
         self._counted = Counted(shards, required)
         self._catalog: Catalog | None = None
         self._supply_s = 0.0
+        self._is_old = False  # the forecast has learned since `supply` was made of it
         self._learned: Learned | None = None  # until there is a catalog to read it for
 
     def restore(self, learned: Learned | None) -> None:
@@ -89,7 +90,7 @@ class Solver:
         known = {hour for shard in self._shards for hour in shard.hours() if first <= hour <= ready}
         for hour in sorted(known)[:HOURS_A_STEP]:
             self.forecast.learn(hour, *_hour(self._shards, hour))
-            self.supply = None
+            self._is_old = True
         if not known:
             # So that the same hours are not looked for each time.
             self.forecast.last_hour = ready
@@ -101,8 +102,11 @@ class Solver:
         if now_s >= self.booked.goals.until_s:
             self.follow(self._catalog, int(now_s))
         goals = self.booked.goals
-        if self.supply is None or now_s - self._supply_s > SUPPLY_S:
-            self.supply, self._supply_s = self.forecast.supply(self.booked.lines, now_s), now_s
+        if self.supply is None or self._is_old or now_s - self._supply_s > SUPPLY_S:
+            supply = self.forecast.supply(self.booked.lines, now_s)
+            if self.supply is not None:
+                pace.rescale(self.state, self.supply, supply)
+            self.supply, self._supply_s, self._is_old = supply, now_s, False
         self.billed = self._counted.look(self.booked)
         if self.billed is None:
             return None

@@ -11,8 +11,10 @@
 | `{prefix}:count:shards` | set | shards of the ledger that have counts |
 | `{prefix}:{count:SHARD}:cursor` | string | up to where in its log a shard's counts go |
 | `{prefix}:{count:SHARD}:transactions` | hash | how many changes were `begun` and `done` |
-| `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
-| `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
+| `{prefix}:{count:SHARD}:time` | string | the log's time that the counts stand for, when they do |
+| `{prefix}:{count:SHARD}:buckets` | sorted set | buckets that have counts, by when they go |
+| `{prefix}:{count:SHARD}:hour:N` | hash | `line.creative.site.measure` -> count |
+| `{prefix}:{count:SHARD}:quarter:N`, `window:N`, `ever` | hash | `line.measure` -> count |
 | `{prefix}:{control}:leader` | string | the `adcore control` that leads; expires |
 | `{prefix}:{plan}:current` | string | `Plan` as msgpack |
 | `{prefix}:{plan}:version`, `{prefix}:{plan}:drawn` | string | its number; the highest given out |
@@ -23,6 +25,8 @@ them, so what shares them lies in one slot and one script may change it together
 """
 
 from typing import NamedTuple
+
+from server.store.buckets import Bucket
 
 
 class Keyspace(NamedTuple):
@@ -65,11 +69,14 @@ class Keyspace(NamedTuple):
     def count_transactions(self, shard: int) -> str:
         return self._count(shard, "transactions")
 
-    def count_hours(self, shard: int) -> str:
-        return self._count(shard, "hours")
+    def count_time(self, shard: int) -> str:
+        return self._count(shard, "time")
 
-    def count_hour(self, shard: int, hour: int) -> str:
-        return self._count(shard, str(hour))
+    def count_buckets(self, shard: int) -> str:
+        return self._count(shard, "buckets")
+
+    def count_bucket(self, shard: int, bucket: Bucket) -> str:
+        return self._count(shard, str(bucket))
 
     @property
     def leader(self) -> str:
