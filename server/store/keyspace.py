@@ -19,9 +19,15 @@
 | `{prefix}:{plan}:current` | string | `Plan` as msgpack |
 | `{prefix}:{plan}:version`, `{prefix}:{plan}:drawn` | string | its number; the highest given out |
 | `{prefix}:{pace}:state` | hash | `version` of a plan, and what its maker had learned |
+| `{prefix}:{budget}:state` | hash | up to where accounts go, and whose they are: see `grant.lua` |
+| `{prefix}:{budget}:base:PERIOD` | hash | account -> spent in settled windows; `ever` or a date |
+| `{prefix}:{budget}:open` | hash | `PERIOD/account` -> granted in windows that are not settled |
+| `{prefix}:{budget}:granted:WINDOW` | hash | `PERIOD/account` -> granted in this window |
+| `{prefix}:{budget}:ghosts` | set | windows whose grants may be lost |
+| `{prefix}:{budget}:servers` | hash | agent -> `sequence:window` of its last call |
 
-The braces around `catalog` and `count:SHARD` are literal: Redis Cluster hashes what is between
-them, so what shares them lies in one slot and one script may change it together.
+The braces around `catalog`, `budget` and `count:SHARD` are literal: Redis Cluster hashes what is
+between them, so what shares them lies in one slot and one script may change it together.
 """
 
 from typing import NamedTuple
@@ -100,6 +106,31 @@ class Keyspace(NamedTuple):
     @property
     def learned(self) -> str:
         return f"{self.prefix}:{{pace}}:state"
+
+    @property
+    def budget_state(self) -> str:
+        return self._budget("state")
+
+    @property
+    def budget_open(self) -> str:
+        return self._budget("open")
+
+    @property
+    def budget_ghosts(self) -> str:
+        return self._budget("ghosts")
+
+    @property
+    def budget_servers(self) -> str:
+        return self._budget("servers")
+
+    def budget_base(self, period: str) -> str:
+        return self._budget(f"base:{period}")
+
+    def budget_granted(self, window: int) -> str:
+        return self._budget(f"granted:{window}")
+
+    def _budget(self, name: str) -> str:
+        return f"{self.prefix}:{{budget}}:{name}"
 
     def _count(self, shard: int, name: str) -> str:
         return f"{self.prefix}:{{count:{shard}}}:{name}"
