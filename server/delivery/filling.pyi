@@ -3,9 +3,14 @@ from typing import final
 from adcore import Live, Request, Win
 from server.delivery.snapshot import Snapshot
 
+ROUNDS_MAX: int
+
 @final
 class Filler:
     """Selects until every winner may be served."""
+
+    refused: int
+    """Winners without a lease so far."""
 
     def fill(
         self, request: Request, snapshot: Snapshot, live: Live, draw: int, billed: bool

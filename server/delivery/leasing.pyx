@@ -245,7 +245,9 @@ cdef class LeaseTable:
                 wanted = window << 32 | units
             if AT_CHANGE_64(&entry.word, &word, wanted):
                 break
-        return (0, 0) if word >> 32 == window else (word >> 32, word & UNITS)
+        if word >> 32 == window:
+            word = 0
+        return word >> 32, word & UNITS
 
     def withdraw(self, uint32_t slot):
         cdef uint64_t word = AT_SWAP_64(&self._entry(slot).word, 0)
