@@ -15,14 +15,9 @@ class LeaseTable:
     path: str
     clock_ns: int
     """Redis's time less CLOCK_MONOTONIC, never too small: by it leases end."""
-    sequence: int
-    """Of the agent's last call, so that one that takes its place goes on from there."""
 
     def __init__(self, path: Path, create: bool = False) -> None:
         """Map the file; `create` makes it when there is none that fits. OSError, ValueError."""
-    @property
-    def server(self) -> str:
-        """A name of this table among all servers: 16 hexadecimal digits."""
     @property
     def version(self) -> int: ...
     @property

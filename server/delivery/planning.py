@@ -3,7 +3,7 @@
     magic, version, made_at_s, count, 1 if probabilities follow: u64 each
     ids, rates in ppm, probabilities in ppm (-1: as booked): count int64 each
 
-The agent writes `plan-VERSION.bin` and moves the link `plan` to it. A plan is advice: without one,
+The agent writes `plan-VERSION-MADE_AT.bin` and moves the link `plan` to it. A plan is advice: without one,
 or with one so old that nobody seems to make them any more, leases alone decide what serves.
 """
 
@@ -56,7 +56,8 @@ def write(
     if len({len(column) for column in columns}) != 1 or len(ids) % _NUMBER_BYTES:
         raise SnapshotError("decode", f"plan {version}: columns of different sizes")
     count = len(ids) // _NUMBER_BYTES
-    path = run_dir / f"plan-{version}.bin"
+    # A Redis that was wiped counts from 1 again: the number alone does not tell a plan.
+    path = run_dir / f"plan-{version}-{made_at_s}.bin"
     temporary = path.with_suffix(".tmp")
     head = _HEAD.pack(_MAGIC, version, made_at_s, count, len(columns) - 2)
     temporary.write_bytes(b"".join((head, *columns)))
