@@ -194,7 +194,7 @@ class Looking:
 
     def _accounts(
         self, goals_of: Booked
-    ) -> tuple[int | None, dict[str, tuple[int, int]] | None, list[str]]:
+    ) -> tuple[int | None, dict[str, tuple[int, int]], list[str]]:
         """Give the end of the last settled window, and each account's base and what is out."""
         state = self._budgets.state()
         if state is None:

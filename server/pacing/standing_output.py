@@ -70,6 +70,8 @@ def percent_text(part: int | None, whole: int) -> str:
 def rate_text(rate_ppm: int | None) -> str:
     if rate_ppm is None:
         return "-"
+    if 0 < rate_ppm < 100:
+        return "<0.01%"
     if 0 < rate_ppm < 10_000:
         return f"{rate_ppm / 10_000:.2f}%"
     return f"{rate_ppm / 10_000:.0f}%"
