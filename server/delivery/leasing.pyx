@@ -247,6 +247,9 @@ cdef class LeaseTable:
     def wake(self, uint32_t slot, bint awake):
         AT_STORE_32(&self._entry(slot).state, AWAKE if awake else ASLEEP)
 
+    def is_awake(self, uint32_t slot):
+        return AT_LOAD_32(&self._entry(slot).state) == AWAKE
+
     def look(self):
         cdef Entry* entry
         cdef uint64_t taken

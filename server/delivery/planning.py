@@ -3,8 +3,8 @@
     magic, version, made_at_s, count, 1 if probabilities follow: u64 each
     ids, rates in ppm, probabilities in ppm (-1: as booked): count int64 each
 
-The agent writes `plan-VERSION-MADE_AT.bin` and moves the link `plan` to it. A plan is advice: without one,
-or with one so old that nobody seems to make them any more, leases alone decide what serves.
+The agent writes `plan-VERSION-MADE_AT.bin` and moves the link `plan` to it. A plan is advice:
+without one, or with one so old that nobody seems to make them any more, leases alone decide.
 """
 
 import mmap

@@ -126,7 +126,7 @@ class Looking:
     def look(self, now: int) -> View:
         catalog, goals_of = self._follow(now)
         counted = self._follow_shards()
-        plan = self._plans.current()
+        plan = self._plans.read()
         billed = counted.look(goals_of) if self._shards else None
         first = (now // 3600 - HOURS_SHOWN + 1) * 3600 // QUARTER_S
         quarters = counted.quarters(range(first, now // QUARTER_S + 1)) if self._shards else {}

@@ -11,9 +11,9 @@ from server.clock import perf_ns
 from server.errors import AdcoreError, SnapshotError
 from server.families import (
     CONTROL_GENERATION,
-    PLAN_AT_S,
-    PLAN_LINES,
-    PLAN_VERSION,
+    CONTROL_PLAN_AT_S,
+    CONTROL_PLAN_LINES,
+    CONTROL_PLAN_VERSION,
     PLANS,
     SOLVE_SECONDS,
 )
@@ -24,7 +24,7 @@ from server.store import Keyspace
 from server.store.catalogs import CatalogStore
 from server.store.counts import CountsStore, shards
 from server.store.learned import LearnedStore
-from server.store.plans import SCHEMA, Plan, PlanStore
+from server.store.plans import PlanStore
 
 SAVE_S: Final = 15.0  # between two savings of what was learned: ten megabytes at 10^5 line items
 SHARDS_S: Final = 10.0  # between looks for shards that nobody configured
@@ -119,17 +119,16 @@ class Work:
         ids, rates_ppm, probabilities_ppm = (
             np.ascontiguousarray(column, "<i8").tobytes() for column in solved
         )
-        plan = Plan(SCHEMA, version, now_s, ids, rates_ppm, probabilities_ppm)
         if not may_write():
             return
-        written = self._plans.write(plan)
+        written = self._plans.write(now_s, ids, rates_ppm, probabilities_ppm, version)
         self._metrics.slots[PLANS.slot("written" if written else "late")] += 1
         if not written:
             return
         solver.applied(solved[1], float(now_s))
         slots = self._metrics.slots
-        slots[PLAN_VERSION.start], slots[PLAN_AT_S.start] = version, now_s
-        slots[PLAN_LINES.start] = len(solved[0])
+        slots[CONTROL_PLAN_VERSION.start], slots[CONTROL_PLAN_AT_S.start] = version, now_s
+        slots[CONTROL_PLAN_LINES.start] = len(solved[0])
         self._save(solver, version, now_s, monotonic_s)
 
     def _save(self, solver: Solver, version: int, now_s: int, monotonic_s: float) -> None:
