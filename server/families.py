@@ -14,10 +14,12 @@ from adcore.index import OUTCOMES
 SLOT_BYTES: Final = 8
 MAIN: Final = "main"  # the parent of all others; a role is what stands before the hyphen
 LOADER: Final = "loader"
+AGENT: Final = "agent"
 WORKER: Final = "worker"
 FORWARDER: Final = "forwarder"
 INTAKER: Final = "intake"
 COUNTER: Final = "counter"
+CONTROL: Final = "control"
 
 Merge = Callable[[Iterable[int]], int]
 
@@ -97,6 +99,11 @@ LATENCY_BOUNDS_US: Final = (
     1_000, 2_000, 5_000, 10_000, 20_000, 50_000,
 )  # fmt: skip
 LATENCY_BOUNDS_NS: Final = tuple(us * 1000 for us in LATENCY_BOUNDS_US)
+
+# A plan is made each 5 s: beyond that is beyond use.
+SOLVE_BOUNDS_NS: Final = tuple(
+    ms * 1_000_000 for ms in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+)
 
 TABLE: Final = Table()
 
@@ -189,7 +196,40 @@ REDIS_FAILURES = TABLE.counter("adcore_redis_failures", "Looks at Redis that fai
 RESTARTS = TABLE.counter(
     "adcore_restarts",
     "Processes that ended by themselves and were replaced.",
-    process=(WORKER, LOADER, COUNTER),
+    process=(WORKER, LOADER, AGENT, COUNTER),
+)
+LEASE_REFUSALS = TABLE.counter(
+    "adcore_lease_refusals",
+    "Winners that had no lease: the placement was decided again without them.",
+)
+LEASE_CALLS = TABLE.counter(
+    "adcore_lease_calls",
+    "Calls of the agent to Redis, by what came of them.",
+    result=("granted", "window", "repeat", "fenced", "late", "lost", "alone", "failed", OTHER),
+)
+LEASE_UNITS = TABLE.counter(
+    "adcore_lease_units",
+    "Impressions granted to this server, and given back unused.",
+    way=("granted", "returned"),
+)
+LEASE_UNKNOWN = TABLE.counter(
+    "adcore_lease_unopened",
+    "Wants for line items whose accounts control had not opened yet.",
+)
+LEASES_HELD = TABLE.gauge(
+    "adcore_lease_held_units", "Impressions that this server may serve on leases.", role=AGENT
+)
+LEASE_LINES = TABLE.gauge(
+    "adcore_lease_awake_line_items", "Line items that units are asked for.", role=AGENT
+)
+LEASE_AT_S = TABLE.gauge(
+    "adcore_lease_granted_timestamp_seconds", "When Redis last answered with grants.", role=AGENT
+)
+PLAN_MADE_AT_S = TABLE.gauge(
+    "adcore_plan_timestamp_seconds",
+    "When the oldest plan that a worker goes by was made; 0: one goes by none.",
+    role=WORKER,
+    merge=min,
 )
 FORWARDED = TABLE.counter(
     "adcore_forward_batches",
@@ -239,6 +279,45 @@ CHORES = TABLE.counter(
 )
 CHORE_AT_S = TABLE.gauge(
     "adcore_ledger_chore_timestamp_seconds", "When the last one ended.", role=INTAKER
+)
+CONTROL_LEADS = TABLE.gauge(
+    "adcore_control_leads", "1 while this one leads, 0 while it waits.", role=CONTROL
+)
+CONTROL_TICKS = TABLE.counter(
+    "adcore_control_ticks",
+    "Seconds of a leader's work; what could not be done because of Redis is done in the next.",
+    result=("done", "store_failed", "counts_missing"),
+)
+CONTROL_GENERATION = TABLE.gauge(
+    "adcore_control_generation", "Catalog generation that control goes by.", role=CONTROL
+)
+WINDOWS_SETTLED = TABLE.counter("adcore_control_windows_settled", "Lease windows settled.")
+SETTLED_AGE_S = TABLE.gauge(
+    "adcore_control_settled_age_seconds",
+    "For how long the last settled window has been over; 160 to 180 is usual.",
+    role=CONTROL,
+)
+ACCOUNTS_OPENED = TABLE.counter("adcore_control_accounts_opened", "Accounts opened.")
+BUDGET_RESETS = TABLE.counter(
+    "adcore_control_resets", "Times that Redis had lost the accounts, and they were made again."
+)
+GHOSTS = TABLE.gauge(
+    "adcore_control_ghost_windows",
+    "Windows whose grants may be lost: until they are settled, limits count them as granted.",
+    role=CONTROL,
+)
+PLANS = TABLE.counter(
+    "adcore_control_plans",
+    "Plans made, by what became of them; one that comes late is refused.",
+    result=("written", "late"),
+)
+PLAN_VERSION = TABLE.gauge("adcore_plan_version", "The last plan written.", role=CONTROL)
+PLAN_AT_S = TABLE.gauge("adcore_plan_timestamp_seconds", "When it was made.", role=CONTROL)
+PLAN_LINES = TABLE.gauge("adcore_plan_line_items", "Line items in it.", role=CONTROL)
+SOLVE_SECONDS = TABLE.histogram(
+    "adcore_control_solve_seconds",
+    "Making a plan: reading the counts, solving, writing.",
+    SOLVE_BOUNDS_NS,
 )
 START_S = TABLE.gauge("adcore_start_time_seconds", "When the server started.", role=MAIN)
 STOPPING = TABLE.gauge("adcore_stopping", "1 while draining, 2 while workers end.", role=MAIN)

@@ -1,15 +1,18 @@
 """A checkpoint is whole or is not there, and what one needs is kept as long as it is."""
 
+from collections import Counter as Sums
 from random import Random
 
 import pytest
 
 from server.errors import LedgerError
 from server.ledger import checkpoints
-from server.ledger.checkpoints import KEPT, Checkpoint, Totals
+from server.ledger.checkpoints import KEPT, Checkpoint
 from server.ledger.counter import Counter
 from server.ledger.folder import DiskFolder
 from server.ledger.wal import Received
+from server.store import buckets
+from server.store.buckets import EVER, HOUR, WINDOW, Totals, hour
 from tests.frames import framed
 from tests.shards import HOUR_S, NOON_S, beacon
 from tests.sim.disk import SimFolder
@@ -39,8 +42,9 @@ def written(
 
 def impressions(folder: DiskFolder, checkpoint: Checkpoint) -> dict[int, int]:
     return {
-        hour: fields[b"40.50.10.impressions"]
-        for hour, fields in checkpoints.totals(folder, checkpoint)
+        bucket.number: fields[b"40.50.10.impressions"]
+        for bucket, fields in checkpoints.totals(folder, checkpoint)
+        if bucket.kind == HOUR
     }
 
 
@@ -57,8 +61,24 @@ def test_an_hour_that_has_not_changed_keeps_its_files(folder):
     first = written(folder, 10, None, counter, counted(counter))
     second = written(folder, 20, first, counter, counted(counter, at_s=NOON_S + HOUR_S))
     assert second.ids[NOON] == first.ids[NOON]
-    assert second.totals[NOON] == first.totals[NOON]
+    assert second.totals[hour(NOON)] == first.totals[hour(NOON)]
     assert set(second.ids) == {NOON, NOON + 1}
+
+
+def test_windows_and_quarters_are_dropped_when_nobody_asks_any_more_and_ever_is_not(folder):
+    counter, base, since = Counter(), None, {}
+    for number in range(60):
+        buckets.add(since, counted(counter, at_s=NOON_S + number * HOUR_S))
+        if number % 7 == 6 or number == 59:
+            base = written(folder, number, base, counter, since)
+            since = {}
+    kinds = Sums(bucket.kind for bucket in base.totals)
+    assert kinds == {"hour": 60, "quarter": 51, "window": 3, "ever": 1}
+    ever = dict(checkpoints.totals(folder, base))[EVER]
+    assert ever == {b"40.impressions": 60, b"40.revenue_nanos": 60 * 8_000_000}
+    assert min(bucket.start_s for bucket in base.totals if bucket.kind == WINDOW) > (
+        NOON_S + 56 * HOUR_S
+    )
 
 
 def test_the_newest_not_beyond_a_place(folder):
@@ -90,7 +110,7 @@ def test_a_broken_one_is_passed_over(folder, place):
 @pytest.mark.parametrize("fault", ["missing", "broken", "empty"])
 def test_a_broken_file_that_one_names_is_told(folder, kind, fault):
     checkpoint = written(folder, 10, None, counter := Counter(), counted(counter))
-    name = getattr(checkpoint, kind)[NOON]
+    name = checkpoint.ids[NOON] if kind == "ids" else checkpoint.totals[hour(NOON)]
     if fault == "missing":
         folder.remove(name)
     else:
@@ -110,7 +130,8 @@ def test_old_ones_go_with_what_only_they_need(folder):
     for checkpoint in kept:
         assert impressions(folder, checkpoint) == {NOON: checkpoint.lsn + 1}
         checkpoints.restore(folder, checkpoint)
-    assert len(folder.names()) == 3 * KEPT
+    # The state, ids of an hour, and its totals beside those of a quarter, a window and all time.
+    assert len(folder.names()) == 6 * KEPT
 
 
 def test_the_one_just_written_is_kept_behind_newer_ones(folder):

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from server.events.frames import Frame, Frames, pack
 from server.events.records import RECORD_BEACON, RECORD_DECISION, Beacon, Kind
-from server.ledger import checkpoints
 from server.ledger.counter import HELD_S, Counter
 from server.ledger.measures import of_frames
 from server.ledger.wal import Opened, Received, Shipped, Ticked
+from server.store import buckets
+from server.store.buckets import EVER, HOUR, hour, quarter, window
 from tests.shards import HOUR_S, NOON_S, beacon, decision
 from tests.sim.oracle import counted
 
@@ -48,16 +49,15 @@ class Log:
         return self
 
     def drain(self):
-        for hour, fields in self.counter.drain().items():
-            checkpoints.add(self.totals.setdefault(hour, {}), fields)
+        buckets.add(self.totals, self.counter.drain())
         return self.totals
 
     def counts(self):
         """Line item 40's, by measure, of all hours; equal to the oracle's."""
         assert self.drain() == counted(self.taken)
         sums = {}
-        for fields in self.totals.values():
-            for field, amount in fields.items():
+        for bucket, fields in self.totals.items():
+            for field, amount in fields.items() if bucket.kind == HOUR else ():
                 name = field.removeprefix(HEAD).decode()
                 sums[name] = sums.get(name, 0) + amount
         return sums
@@ -78,7 +78,7 @@ def some_beacon(random, ids, now_s):
         line * 10,
         random.randint(0, 1),
         bytes(8),
-        0,
+        random.choice((0, 0, now_s // 10, now_s // 10 - 1, issued_s // 10, now_s // 10 + 31)),
         random.choice((0, 1, 2_500_000)),
         random.choice((40, 40, 7, 8)),
         random.randrange(4) << 1,
@@ -122,9 +122,9 @@ def test_it_agrees_with_its_oracle_through_any_number_of_restarts(seed):
     assert log.drain() == counted(log.taken)
     framed = sum(
         amount
-        for fields in log.totals.values()
+        for bucket, fields in log.totals.items()
         for field, amount in fields.items()
-        if field.split(b".", 3)[3].decode() in of_frames
+        if bucket.kind == HOUR and field.split(b".", 3)[3].decode() in of_frames
     )
     assert framed + log.counter.waiting == sum(len([*Frames(taken)]) for _, taken in log.taken)
 
@@ -206,6 +206,7 @@ def test_each_rate_pays_for_its_own_kind():
             for name in ("kind", "outcome", "received_s", "issued_s", "flags", "price_micros")
             for number in (-(2**63), 2**63 - 1, 2**63, 2**64 - 1)
         ),
+        *({"lease": number} for number in (-1, -(2**63), 2**63, 2**64 - 1)),
         *({"value_micros": number} for number in (-1, 2**63, 2**64 - 1)),
         *({"click_lookback_s": number} for number in (-1, 2**63, 2**64 - 1)),
     ],
@@ -214,14 +215,14 @@ def test_each_rate_pays_for_its_own_kind():
 def test_what_makes_no_sense_is_unreadable_and_stops_nothing(fields):
     served = beacon()
     log = Log().take(served, msgspec.structs.replace(served, **fields), beacon())
-    assert log.drain()[NOON_S // HOUR_S][b"0.0.0.unreadable"] == 1
-    assert log.totals[NOON_S // HOUR_S][HEAD + b"impressions"] == 2
+    assert log.drain()[hour(NOON_S // HOUR_S)][b"0.0.0.unreadable"] == 1
+    assert log.totals[hour(NOON_S // HOUR_S)][HEAD + b"impressions"] == 2
 
 
 @pytest.mark.parametrize("weight", [-1, 2**31, 2**64 - 1])
 def test_a_weight_beyond_all_bounds_is_unreadable(weight):
     log = Log().take(decision((10, 40, 50), weight=weight))
-    assert log.drain() == {NOON_S // HOUR_S: {b"0.0.0.unreadable": 1}}
+    assert log.drain() == {hour(NOON_S // HOUR_S): {b"0.0.0.unreadable": 1}}
 
 
 def test_a_clock_that_steps_back_moves_nothing():
@@ -233,9 +234,13 @@ def test_a_clock_that_steps_back_moves_nothing():
 
 def test_a_drain_gives_only_what_was_taken_since():
     log = Log().take(beacon())
-    assert log.counter.touched == 1
+    assert log.counter.touched == 4
+    spent = {b"40.impressions": 1, b"40.revenue_nanos": 8_000_000}
     assert log.counter.drain() == {
-        NOON_S // HOUR_S: {HEAD + b"impressions": 1, HEAD + b"revenue_nanos": 8_000_000}
+        hour(NOON_S // HOUR_S): {HEAD + b"impressions": 1, HEAD + b"revenue_nanos": 8_000_000},
+        window(NOON_S // 10): spent,
+        quarter(NOON_S // 900): spent,
+        EVER: spent,
     }
     assert (log.counter.touched, log.counter.drain()) == (0, {})
 
@@ -247,4 +252,74 @@ def test_an_id_is_one_of_its_hour_alone():
     assert served.issued_s // HOUR_S != other.issued_s // HOUR_S
     log = Log()
     log.counter.take(Received(NOON_S * 1000 + 2000, "", frames(served, other)))
-    assert len(log.counter.drain()) == 2
+    assert [bucket.kind for bucket in log.counter.drain()].count(HOUR) == 2
+
+
+# -- what is spent
+
+
+LEASE = NOON_S // 10
+
+
+@pytest.mark.parametrize(
+    ("lease", "at_s", "is_billed"),
+    [
+        (LEASE, NOON_S + 159, True),
+        (LEASE, NOON_S + 160, False),
+        (LEASE + 30, NOON_S + 9, True),  # the log's clock may be behind: by what a click may wait
+        (LEASE + 31, NOON_S + 9, False),
+        (2**63 - 1, NOON_S, False),
+        (0, NOON_S + 86_400, True),
+    ],
+)
+def test_a_lease_bills_until_the_log_has_closed_it(lease, at_s, is_billed):
+    log = Log().take(beacon(lease=lease), at_s=at_s)
+    assert log.counts().get("impressions", 0) == is_billed
+    assert log.counts().get("invalid.impression.lease_closed", 0) == (not is_billed)
+    assert (EVER in log.totals) == is_billed
+
+
+def test_what_a_closed_lease_showed_bills_no_click_and_a_repeat_is_one():
+    log, early, late = Log(), beacon(lease=LEASE), beacon(lease=LEASE)
+    log.take(early).take(early, late, beacon(Kind.CLICK, id=late.id), at_s=NOON_S + 200)
+    log.take(at_s=NOON_S + 200 + HELD_S)
+    assert log.counts() == {
+        "impressions": 1,
+        "revenue_nanos": 8_000_000,
+        "invalid.impression.duplicate": 1,
+        "invalid.impression.lease_closed": 1,
+        "invalid.click.no_impression": 1,
+    }
+
+
+def test_an_impression_is_spent_in_its_leases_window_and_all_else_when_it_came():
+    cpc = 1 << 1
+    log, shown = Log(), beacon(lease=LEASE - 1, at_s=NOON_S - 3, flags=cpc, price_micros=5)
+    log.take(shown, beacon(flags=cpc), at_s=NOON_S + 12)
+    log.take(beacon(Kind.CLICK, id=shown.id, at_s=NOON_S - 3, lease=LEASE - 1, flags=cpc,
+                    price_micros=5), at_s=NOON_S + 900)  # fmt: skip
+    shown_of, clicked = {b"40.impressions": 1}, {b"40.clicks": 1, b"40.revenue_nanos": 5_000}
+    spent = {bucket: sums for bucket, sums in log.drain().items() if bucket.kind != HOUR}
+    assert spent == counted_spent(log) == {
+        window(LEASE - 1): shown_of,
+        window(LEASE + 1): shown_of,
+        window(LEASE + 90): clicked,
+        quarter(NOON_S // 900 - 1): shown_of,
+        quarter(NOON_S // 900): shown_of,
+        quarter(NOON_S // 900 + 1): clicked,
+        EVER: {b"40.impressions": 2} | clicked,
+    }  # fmt: skip
+
+
+def counted_spent(log):
+    return {bucket: sums for bucket, sums in counted(log.taken).items() if bucket.kind != HOUR}
+
+
+def test_buckets_grow_old_by_the_log_and_by_no_clock_that_was_wrong_once():
+    log = Log().take(beacon())
+    assert log.counter.known_until_s == log.counter.now_s == NOON_S + 2
+    log.take(beacon(at_s=NOON_S), at_s=NOON_S + 100 * 86_400)
+    assert log.counter.now_s == NOON_S + 100 * 86_400
+    assert log.counter.known_until_s == NOON_S + HOUR_S
+    counter = Counter.restore(log.counter.state()[0], {})
+    assert counter.known_until_s == NOON_S + HOUR_S

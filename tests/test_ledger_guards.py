@@ -27,7 +27,8 @@ from server.ledger.intake import Intake
 from server.ledger.receiver import Ack, Batch, Receiver, Watermark
 from server.ledger.sender import BEYOND_ALL, Query, Sender, _Stream, done_segments
 from server.metrics import Metrics
-from server.store import Keyspace, connect
+from server.store import Keyspace, connect, counts
+from server.store.buckets import EVER, Bucket, Spent, hour
 from server.store.counts import CountsStore
 from tests.frames import STREAM, framed, frames
 from tests.guards import simulate, without, without_frame_crc, without_in_script
@@ -37,7 +38,7 @@ from tests.sim.oracle import Oracle
 from tests.sim.redis_twin import RedisTwin
 from tests.sim.world import World
 
-ONE = {1: {b"1.1.1.clicks": 1}}
+ONE = {hour(1): {b"1.1.1.clicks": 1}}
 
 SIMULATED = {
     # -- what is sent once is taken once, and nothing is left out
@@ -80,7 +81,33 @@ SIMULATED = {
     "no end_saving of a replaced counter": without(
         Applier.end_saving, ("saving.counter is not self._counter", "False")
     ),
+    # -- what is spent is known, and when it is
+    "no time before a rebuild is whole": without(
+        Applier._rebuild, ("self._counter.now_s if is_last else None", "self._counter.now_s")
+    ),
+    "no time once the counts are cleared": without(
+        RedisTwin.clear, ("{}, None, clear", "{}, self.time_s, clear")
+    ),
+    "a rewind's time goes with its cursor": without(
+        RedisTwin.go_back, ("self.at, self.time_s, self.counts", "self.at, _, self.counts")
+    ),
+    "what is spent is known for ever": without(
+        Bucket.is_over, ("span is not None and", "span is None or")
+    ),
+    "a window that has not ended is kept": without(
+        Bucket.is_over, ("+ span.kept_s < now_s", "< now_s")
+    ),
+    "an impression is of its lease's window": without(
+        Oracle.owe, ("beacon.kind == 1 and beacon.lease != 0", "False")
+    ),
+    "a click is of the window in which it came": without(Oracle.owe, ("beacon.kind == 1 and", "")),
     # -- what is valid
+    "a closed lease bills nothing": lambda patch: patch.setattr(
+        counter, "closed_window", lambda now_s: -1
+    ),
+    "nor does one that has not begun": without(
+        Oracle.is_open, ("begin_s - HELD_S <= self.now_s < ", "self.now_s < ")
+    ),
     "the impression's window": lambda patch: patch.setitem(
         counter._WINDOWS_S, Kind.IMPRESSION, 10**9
     ),
@@ -113,25 +140,46 @@ def test_the_simulator_misses(guard, monkeypatch):
 
 
 def a_step_done_twice(store: CountsStore) -> None:
-    assert store.apply("", "log:9:0", ONE) is None
-    assert store.apply("", "log:9:0", ONE) == "log:9:0"
-    assert [counts for _, _, counts in store.read([1])] == [ONE[1]]
+    assert store.apply("", "log:9:0", ONE, 7) is None
+    assert store.apply("", "log:9:0", ONE, 8) == "log:9:0"
+    assert [counts for _, _, counts in store.read([1])] == [*ONE.values()]
+    assert store.place() == ("log:9:0", 7)
 
 
 def a_clear_too_late(store: CountsStore) -> None:
-    assert store.apply("", "log:9:0", ONE) is None
+    assert store.apply("", "log:9:0", ONE, 7) is None
     assert store.clear("", "log:0:0") == "log:9:0"
-    assert [counts for _, _, counts in store.read([1])] == [ONE[1]]
+    assert [counts for _, _, counts in store.read([1])] == [*ONE.values()]
 
 
 def a_step_after_a_flush(store: CountsStore) -> None:
     # Nil says "done", an empty string "no cursor": the first bug that the simulator found.
-    assert store.apply("log:9:0", "log:18:0", ONE) == ""
+    assert store.apply("log:9:0", "log:18:0", ONE, 7) == ""
     assert store.cursor() == ""
 
 
 def a_clear_after_a_flush(store: CountsStore) -> None:
     assert store.clear("log:9:0", "log:0:0") == ""
+
+
+def cleared_counts(store: CountsStore) -> None:
+    assert store.apply("", "log:9:0", ONE, 7) is None
+    assert store.clear("log:9:0", "log:0:0") is None
+    assert store.place() == ("log:0:0", None)
+    assert store.buckets() == []
+
+
+def counts_filled_in_part(store: CountsStore) -> None:
+    assert store.apply("", "log:9:0", ONE, 7) is None
+    assert store.apply("log:9:0", "log:9:1", ONE, None) is None
+    assert store.place() == ("log:9:1", None)
+
+
+def torn_counts(store: CountsStore) -> None:
+    assert store.apply("", "log:9:0", {EVER: {b"4.clicks": 1}}, 7) is None
+    assert store.ever() == (7, {4: Spent(clicks=1)})
+    store._client.hincrby(store._keys.count_transactions(store._shard), "begun", 1)
+    assert store.ever()[0] is None
 
 
 CHECK = "if found ~= ARGV[1] then"
@@ -149,6 +197,15 @@ IN_REDIS = {
     ),
     "no cursor is an answer of clear": (
         without_in_script("clear_counts.lua", "KEYS[1]) or ''", "KEYS[1])"), a_clear_after_a_flush
+    ),
+    "no time once the counts are cleared": (
+        without_in_script("clear_counts.lua", "redis.call('DEL', KEYS[3])", ""), cleared_counts
+    ),
+    "no time in a part of a rebuild": (
+        without_in_script("apply_counts.lua", "redis.call('DEL', time)", ""), counts_filled_in_part
+    ),
+    "no time where the counts are torn": (
+        without(counts._place, ("ends[0] != ends[1]", "False")), torn_counts
     ),
 }  # fmt: skip
 
@@ -291,9 +348,9 @@ def a_crowd_of_sixty_one(folder: Path) -> None:
     clicks = [beacon(Kind.CLICK, id=each.id, user_agent=each.user_agent) for each in shown]
     taken = Counter()
     taken.take(wal.Received(shown[0].received_s * 1000, "", framed(*shown, *clicks)))
-    ((counts),) = taken.drain().values()
-    assert counts[b"40.50.10.clicks"] == 60
-    assert counts[b"40.50.10.invalid.click.rate"] == 1
+    found = taken.drain()[hour(shown[0].issued_s // 3600)]
+    assert found[b"40.50.10.clicks"] == 60
+    assert found[b"40.50.10.invalid.click.rate"] == 1
 
 
 def equal_digests(patch: pytest.MonkeyPatch) -> None:

@@ -23,16 +23,23 @@ PYTHON = [path for path in SOURCES if path.suffix == ".py"]
 # Who may import whom, by package; a package may always import itself.
 SHARED = {
     "server.clock", "server.config", "server.errors", "server.families", "server.logs",
-    "server.metrics",
+    "server.metrics", "server.terminal",
 }  # fmt: skip
 # What a command that is a process of its own is made of.
 PROCESS = {"server.kept_process", "server.lifeline", "server.ops", "server.run_folder"}
 ARROWS = {
     "adcore": set(),
-    "server.store": {"adcore", *SHARED},
+    "server.store": {"adcore", "server.events", *SHARED},
     "server.catalog": {"adcore", "server.store", *SHARED},
     "server.events": SHARED,
-    "server.delivery": {"adcore", "server.store", "server.catalog", "server.events", *SHARED},
+    "server.delivery": {
+        "adcore",
+        "server.store",
+        "server.catalog",
+        "server.events",
+        "server.pacing.accounts",  # what must be leased stands in the bundle
+        *SHARED,
+    },
     "server.ledger": {
         "adcore",
         "server.store",

@@ -2,6 +2,10 @@ from libc.stdint cimport int64_t, uint32_t
 
 from adcore.index cimport Index
 from adcore.live cimport Live
+from adcore.plan cimport Plan
+
+from server.delivery.leased cimport LeasedLines
+from server.delivery.leasing cimport LeaseTable
 
 cdef class Snapshot:
     cdef readonly int64_t generation
@@ -11,7 +15,9 @@ cdef class Snapshot:
     cdef readonly object names
     cdef object bundle
     cdef dict templates             # by ad
+    cdef readonly LeasedLines leased
     cdef Live _live
+    cdef Plan _plan
     cpdef Live live(self, int64_t now_s)
     cpdef template(self, uint32_t ad)
 
@@ -19,3 +25,6 @@ cdef class Holder:
     cdef readonly Snapshot snapshot
     cdef object run_dir, link, name
     cdef Snapshot retired
+    cdef readonly LeaseTable table
+    cdef readonly object plan
+    cdef str plan_name

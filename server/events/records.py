@@ -93,7 +93,7 @@ class Beacon(Struct, array_like=True, frozen=True, gc=False):
     creative_id: int
     site_id: int
     placement: bytes
-    lease: int
+    lease: Annotated[int, Meta(ge=0, le=(1 << 63) - 1)]  # a window's number (leases), or 0
     price_micros: Amount
     event: int
     flags: Small

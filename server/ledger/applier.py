@@ -8,6 +8,9 @@
 A cursor is `{wal id}:{lsn}:{part}`. The part is 0, but for a rebuild under way: its totals may be
 too many for one script. The LSN is then its checkpoint's, so that Redis, taken back into a rebuild
 from another checkpoint, is not filled up with what follows in this one.
+
+With the cursor goes the log's time at that place; with a part, none: what a rebuild has not filled
+in yet would look as if it had never been spent.
 """
 
 from collections.abc import Iterator
@@ -16,9 +19,11 @@ from typing import Final, NamedTuple, Protocol
 
 from server.errors import LedgerError
 from server.ledger import checkpoints, wal
-from server.ledger.checkpoints import Checkpoint, Totals
+from server.ledger.checkpoints import Checkpoint
 from server.ledger.counter import Counter
 from server.ledger.folder import Folder
+from server.store import buckets
+from server.store.buckets import Totals
 from server.store.counts import TORN
 
 STEP_BYTES: Final = 8 << 20  # of log a step: some 30,000 events, 80 ms to count
@@ -47,7 +52,9 @@ class Counts(Protocol):
     """What is asked of `server.store.counts.CountsStore`."""
 
     def cursor(self) -> str: ...
-    def apply(self, expected: str, following: str, deltas: Totals) -> str | None: ...
+    def apply(
+        self, expected: str, following: str, deltas: Totals, time_s: int | None
+    ) -> str | None: ...
     def clear(self, expected: str, following: str) -> str | None: ...
 
 
@@ -64,6 +71,7 @@ class _Step(NamedTuple):
     expected: str
     following: str
     deltas: Totals
+    time_s: int | None  # the log's, where the counts stand for it afterwards
 
 
 class Applier:
@@ -100,7 +108,7 @@ class Applier:
                 return False
             self._count(durable)
         step = self._steps[0]
-        found = self._counts.apply(step.expected, step.following, step.deltas)
+        found = self._counts.apply(*step)
         if found in (None, step.following):  # or a first try got through, whose answer did not
             del self._steps[0]
         else:
@@ -136,8 +144,7 @@ class Applier:
         if checkpoint is not None:
             self.base = checkpoint
             return
-        for hour, fields in saving.since.items():
-            checkpoints.add(self.since.setdefault(hour, {}), fields)
+        buckets.add(self.since, saving.since)
 
     # -- counting
 
@@ -149,12 +156,14 @@ class Applier:
             if self.lsn - start >= STEP_BYTES or self._counter.touched >= TOUCHED_MAX:
                 break
         following = Cursor(self._wal_id, self.lsn)
-        self._steps = [_Step(str(Cursor(self._wal_id, start)), str(following), self._drain())]
+        expected = str(Cursor(self._wal_id, start))
+        deltas = self._drain()
+        self._steps = [_Step(expected, str(following), deltas, self._counter.now_s)]
 
     def _drain(self) -> Totals:
         deltas = self._counter.drain()
-        for hour, fields in deltas.items():
-            checkpoints.add(self.since.setdefault(hour, {}), fields)
+        buckets.add(self.since, deltas)
+        buckets.forget(self.since, self._counter.known_until_s)
         return deltas
 
     # -- meeting a cursor that is not where we left it
@@ -186,6 +195,8 @@ class Applier:
         for record in wal.read(self._log, self.lsn, lsn):
             self._counter.take(wal.decode(record.body))
             self.lsn = record.end
+            if self._counter.touched >= TOUCHED_MAX:
+                self._drain()  # a long way back has many windows, and the old ones are forgotten
         if self.lsn != lsn:
             raise LedgerError(f"Redis has counted up to LSN {lsn}, where no record ends")
         self._drain()
@@ -206,10 +217,12 @@ class Applier:
         if checkpoint is None:
             return
         sums = checkpoints.totals(self._state, checkpoint)
-        parts = [part for hour, fields in sums for part in _parts({hour: fields})] or [{}]
+        parts = [*_parts(dict(sums))] or [{}]
         for number, part in enumerate(parts, 1):
-            following = Cursor(self._wal_id, self.lsn, number if number < len(parts) else 0)
-            self._steps.append(_Step(str(at), str(following), part))
+            is_last = number == len(parts)
+            following = Cursor(self._wal_id, self.lsn, 0 if is_last else number)
+            time_s = self._counter.now_s if is_last else None
+            self._steps.append(_Step(str(at), str(following), part, time_s))
             at = following
 
     def _start_from(self, checkpoint: Checkpoint | None) -> None:
@@ -224,10 +237,10 @@ def _parts(deltas: Totals) -> Iterator[Totals]:
     """Cut into pieces of at most FIELDS_MAX fields."""
     part: Totals = {}
     room = FIELDS_MAX
-    for hour, fields in deltas.items():
+    for bucket, fields in deltas.items():
         pairs = iter(fields.items())
         while piece := dict(islice(pairs, room)):
-            part[hour] = piece
+            part[bucket] = piece
             room -= len(piece)
             if room == 0:
                 yield part

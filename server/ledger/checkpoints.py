@@ -1,8 +1,8 @@
 """Where counting may begin again: the counter's state and the totals at one place in the log.
 
-A checkpoint is a small file that names others: one of ids and one of totals for each hour. Hours
-that have not changed keep the file they had. All of it follows from the log; what it saves is
-reading the log from its beginning.
+A checkpoint is a small file that names others: one of ids for each hour and one of totals for each
+bucket. What has not changed keeps the file that it had. All of it follows from the log; what it
+saves is reading the log from its beginning.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,14 +15,11 @@ from msgspec import Struct
 from server.errors import LedgerError
 from server.ledger.counter import Counter
 from server.ledger.folder import Folder
+from server.store.buckets import Bucket, Totals, add_fields
 
 KEPT: Final = 3  # the newest may lie ahead of a cursor that Redis took back
-HOURS_KEPT: Final = 62 * 24  # of totals: as long as Redis keeps an hour's counts
 _SUFFIX: Final = ".checkpoint"
 _CRC_BYTES: Final = 4
-
-Totals = dict[int, dict[bytes, int]]
-"""By hour, by field."""
 
 
 class Checkpoint(Struct, array_like=True, frozen=True):
@@ -30,7 +27,7 @@ class Checkpoint(Struct, array_like=True, frozen=True):
     lsn: int
     state: bytes
     ids: dict[int, str]  # by hour, the file
-    totals: dict[int, str]
+    totals: dict[Bucket, str]
 
 
 def newest(folder: Folder, wal_id: str, until: int | None = None) -> Checkpoint | None:
@@ -66,10 +63,10 @@ def ids(folder: Folder, checkpoint: Checkpoint) -> Iterator[tuple[int, bytes]]:
         yield hour, _read(folder, name)
 
 
-def totals(folder: Folder, checkpoint: Checkpoint) -> Iterator[tuple[int, dict[bytes, int]]]:
-    """Give each hour's totals."""
-    for hour, name in sorted(checkpoint.totals.items()):
-        yield hour, _totals(folder, name)
+def totals(folder: Folder, checkpoint: Checkpoint) -> Iterator[tuple[Bucket, dict[bytes, int]]]:
+    """Give each bucket's totals."""
+    for bucket, name in sorted(checkpoint.totals.items()):
+        yield bucket, _totals(folder, name)
 
 
 def write(
@@ -93,22 +90,18 @@ def write(
     for hour, dumped in changed.items():
         dumps[hour] = _write(folder, f"ids-{hour}-{lsn:016x}", dumped)
     names = dict(base.totals) if base else {}
-    for hour, deltas in since.items():
-        sums = _totals(folder, names[hour]) if hour in names else {}
-        add(sums, deltas)
-        names[hour] = _write(folder, f"totals-{hour}-{lsn:016x}", msgspec.msgpack.encode(sums))
-    # By the hours of valid beacons: one record from a wrong clock must not make all others old.
-    oldest = max(counter.known_hours(), default=0) - HOURS_KEPT
-    names = {hour: name for hour, name in names.items() if hour >= oldest}
+    for bucket in [bucket for bucket in names if bucket.is_over(counter.known_until_s)]:
+        del names[bucket]
+    for bucket, deltas in since.items():
+        if not bucket.is_over(counter.known_until_s):
+            sums = _totals(folder, names[bucket]) if bucket in names else {}
+            add_fields(sums, deltas)
+            place = f"totals-{bucket}-{lsn:016x}".replace(":", "-")
+            names[bucket] = _write(folder, place, msgspec.msgpack.encode(sums))
     checkpoint = Checkpoint(wal_id, lsn, state, dumps, names)
     _write(folder, _name(lsn), msgspec.msgpack.encode(checkpoint))
     _sweep(folder, wal_id, lsn)
     return checkpoint
-
-
-def add(sums: dict[bytes, int], deltas: dict[bytes, int]) -> None:
-    for field, delta in deltas.items():
-        sums[field] = sums.get(field, 0) + delta
 
 
 def _sweep(folder: Folder, wal_id: str, written: int) -> None:

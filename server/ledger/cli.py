@@ -6,7 +6,7 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import closing
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Final
 from zoneinfo import ZoneInfo
@@ -25,8 +25,10 @@ from server.ledger.folder import DiskFolder
 from server.ledger.report import DIMENSIONS, HOUR_S, PLACES, Names, Query, Report, collect
 from server.ledger.verify import verify
 from server.store import Keyspace, connect
+from server.store.buckets import HOUR
 from server.store.catalogs import CatalogStore
 from server.store.counts import CountsStore, shards
+from server.terminal import has_colour
 
 DIFFERENCES_PRINTED_MAX: Final = 100
 LOW_PRIORITY: Final = 19  # the counter and the aggregator come first
@@ -144,8 +146,8 @@ def _content(report: Report, args: argparse.Namespace) -> str | bytes:
             return report_output.to_json(report).decode()
         case "parquet":
             return report_output.to_parquet(report)
-    is_terminal = args.output is None and sys.stdout.isatty()
-    return report_output.to_table(report, colour=is_terminal and "NO_COLOR" not in os.environ)
+    colour = args.output is None and has_colour(sys.stdout)
+    return report_output.to_table(report, colour=colour)
 
 
 def _collected(query: Query) -> Report:
@@ -211,24 +213,29 @@ def _archive_url(config: Config) -> str:
 
 def _told(result: reconcile.Reconciled, shard: int) -> Iterator[str]:
     for difference in result.differences[:DIFFERENCES_PRINTED_MAX]:
-        hour = datetime.fromtimestamp(difference.hour * HOUR_S, UTC)
         log, redis = (
             "nothing" if amount is None else f"{amount:,}"
             for amount in (difference.log, difference.redis)
         )
-        yield (
-            f"{hour:%Y-%m-%dT%H:%MZ} line item {difference.line_item_id}"
-            f" creative {difference.creative_id} site {difference.site_id}"
-            f" {difference.measure}: the log says {log}, Redis says {redis}"
-        )
+        yield f"{_where(difference)}: the log says {log}, Redis says {redis}"
     count = len(result.differences) + result.unnamed
     if count > DIFFERENCES_PRINTED_MAX:
         yield f"and {count - DIFFERENCES_PRINTED_MAX:,} more; --json names them"
     yield (
         f"shard {shard}: {_many(count, 'difference')} in {_many(result.fields, 'count')}"
-        f" of {_many(result.hours, 'hour')},"
+        f" of {_many(result.buckets, 'bucket')},"
         f" recounted from LSN {result.from_lsn:,} to {result.lsn:,}"
     )
+
+
+def _where(difference: reconcile.Difference) -> str:
+    bucket, line, creative, site, measure, *_ = difference
+    words = [reconcile.name_of(bucket)]
+    if bucket != reconcile.TIME:
+        words.append(f"line item {line}")
+    if bucket.kind == HOUR:
+        words.append(f"creative {creative} site {site}")
+    return " ".join([*words, measure])
 
 
 def _many(count: int, noun: str) -> str:

@@ -11,13 +11,14 @@ cimport cython
 from libc.stdint cimport int64_t
 
 from server.ledger.memory cimport Ids, Memory, load
-from server.ledger.sums cimport Cell, Sums
+from server.ledger.sums cimport Cell, Spending, Sums
 
 from collections import deque
 from hashlib import blake2b
 
 import msgspec
 
+from server.events.leases import NO_LEASE, closed_window, window_of
 from server.events.records import (
     CLICK_WINDOW_S,
     EVENT_WINDOW_S,
@@ -43,11 +44,12 @@ from server.ledger.measures import (
 )
 from server.ledger.memory import CLICK_KEPT_S
 from server.ledger.wal import Received, Shipped
+from server.store.buckets import HOUR, SPANS, Spent
 
 SKEW_S = 60  # servers keep time by NTP
 HELD_S = 300  # a click waits so long for its impression, which may lie in another server's spool
 # Counts go to hours that Redis and checkpoints still keep; a clock gone wrong makes no new ones.
-HOURS_BACK_S = 62 * 86_400
+HOURS_BACK_S = SPANS[HOUR].kept_s
 HELD_MAX = 100_000  # what waits at once: 50 MB; the next one is counted without an impression
 
 _WINDOWS_S = {
@@ -85,7 +87,7 @@ cdef int REQUESTS = NUMBERS["requests"], DECISIONS = NUMBERS["decisions"]
 cdef int NO_FILL = NUMBERS["no_fill"], LOGS = NUMBERS["decision_logs"]
 
 cdef enum Reason:
-    DUPLICATE, NO_IMPRESSION, DOUBLE, RATE, LATE, UNATTRIBUTED
+    DUPLICATE, NO_IMPRESSION, DOUBLE, RATE, LATE, UNATTRIBUTED, LEASE_CLOSED
 
 # [kind - 1][outcome], and [kind - 1][Reason]
 _KNOWN = {outcome.value: outcome.name.lower() for outcome in Outcome}
@@ -94,6 +96,9 @@ cdef list _BY_OUTCOME = [
      for number in range(OUTCOMES_STORED)] for kind in Kind]
 cdef list _BY_REASON = [[invalid(kind, reason) for reason in FOUND] for kind in Kind]
 cdef int EXPIRED = Outcome.EXPIRED, FUTURE = Outcome.FUTURE
+# The place in `Spent` of what each kind of beacon is billed as; events are not.
+cdef int[5] _SPENT = [-1, Spent._fields.index("impressions"), Spent._fields.index("clicks"), -1,
+                      Spent._fields.index("conversions")]
 cdef int CPM = RATES.index("cpm"), CPC = RATES.index("cpc"), CPA = RATES.index("cpa")
 
 
@@ -101,15 +106,18 @@ cdef int CPM = RATES.index("cpm"), CPC = RATES.index("cpc"), CPA = RATES.index("
 cdef class Counter:
     """Takes the log's records in order; `drain` gives what they added to the counts."""
 
-    cdef int64_t now_s
+    cdef readonly int64_t now_s  # the log's time
+    cdef int64_t window, closed  # the window that it lies in, and the last one that it has closed
+    cdef int64_t begun           # the last window of which a lease may be, by any server's clock
     cdef Sums sums
+    cdef Spending spending
     cdef Memory memory
     cdef dict held         # id -> [beacon]
     cdef object deadlines  # (until when, id), in order
     cdef Py_ssize_t held_count
 
     def __init__(self):
-        self.sums, self.memory = Sums(), Memory()
+        self.sums, self.spending, self.memory = Sums(), Spending(), Memory()
         self.held, self.deadlines = {}, deque()
 
     @property
@@ -120,7 +128,15 @@ cdef class Counter:
     @property
     def touched(self):
         """How many combinations the next `drain` gives; each has one field and more."""
-        return len(self.sums)
+        return len(self.sums) + 3 * len(self.spending)  # of window, quarter and ever
+
+    @property
+    def known_until_s(self):
+        """The moment by which buckets grow old: the log's time, or the last hour of ids if earlier.
+
+        A clock that was wrong for one record of the log makes no other record old.
+        """
+        return min(self.now_s, (self.memory.newest_hour + 1) * HOUR_S)
 
     def take(self, body):
         """Count one record of the log."""
@@ -143,8 +159,8 @@ cdef class Counter:
                 self._unreadable()
 
     def drain(self):
-        """Return {hour: {b"line.creative.site.measure": sum}} of what was taken since."""
-        return self.sums.drain()
+        """Return {bucket: {field: sum}} of what was taken since; see `server.store.buckets`."""
+        return self.sums.drain() | self.spending.drain()
 
     # -- one beacon
 
@@ -176,14 +192,15 @@ cdef class Counter:
         return EXPIRED if age_s > <int64_t> _WINDOWS_S[kind] else 0
 
     cdef int _impression(self, beacon, Ids ids) except -1:
+        cdef int64_t lease = beacon.lease
+        if lease != NO_LEASE and not self.closed < lease <= self.begun:
+            # Its units were given back, and may be another's by now; or nobody ever had them.
+            repeated = ids.served.get(beacon.id) & SEEN
+            return self._refuse(beacon, DUPLICATE if repeated else LEASE_CLOSED)
         cdef int before = ids.served.add(beacon.id, SEEN)
         if before & SEEN:
             return self._refuse(beacon, DUPLICATE)
-        cdef Cell cell = self._cell(beacon)
-        cell.add(IMPRESSIONS, 1)
-        if _rate(beacon) == CPM:
-            # Micros for a thousand are nanos for one.
-            cell.add(REVENUE, <int64_t> beacon.price_micros)
+        self._bill(beacon, IMPRESSIONS)
         if before & WAITS:
             for waiting in self._let_go(beacon.id):
                 self._beacon(waiting)
@@ -200,10 +217,7 @@ cdef class Counter:
             return self._refuse(beacon, DOUBLE)
         if self.memory.is_crowd(beacon):
             return self._refuse(beacon, RATE)
-        cdef Cell cell = self._cell(beacon)
-        cell.add(CLICKS, 1)
-        if _rate(beacon) == CPC:
-            cell.add(REVENUE, <int64_t> beacon.price_micros * 1000)
+        self._bill(beacon, CLICKS)
         self.memory.clicked[beacon.id] = beacon.received_s
         return 0
 
@@ -235,12 +249,25 @@ cdef class Counter:
         if key in self.memory.converted:
             return self._refuse(beacon, DUPLICATE)
         self.memory.converted[key] = received_s
-        cdef Cell cell = self._cell(beacon)
-        cell.add(CONVERSIONS, 1)
-        cell.add(VALUE, <int64_t> beacon.value_micros)
-        if _rate(beacon) == CPA:
-            cell.add(REVENUE, <int64_t> beacon.price_micros * 1000)
+        self._bill(beacon, CONVERSIONS).add(VALUE, <int64_t> beacon.value_micros)
         return 0
+
+    cdef Cell _bill(self, beacon, int measure):
+        """Count a valid beacon, and what is owed for it; return its hour's cell."""
+        cdef int kind = beacon.kind, rate = _rate(beacon)
+        cdef int64_t price_micros = beacon.price_micros, revenue_nanos = 0
+        if kind == IMPRESSION and rate == CPM:
+            revenue_nanos = price_micros  # micros for a thousand are nanos for one
+        elif (kind == CLICK and rate == CPC) or (kind == CONVERSION and rate == CPA):
+            revenue_nanos = price_micros * 1000
+        cdef Cell cell = self._cell(beacon)
+        cell.add(measure, 1)
+        cell.add(REVENUE, revenue_nanos)
+        # A lease is settled by what was shown of it; what comes after finds its own window.
+        cdef int64_t lease = beacon.lease if kind == IMPRESSION else NO_LEASE
+        self.spending.add(lease if lease else self.window, beacon.line_item_id, _SPENT[kind],
+                          revenue_nanos)
+        return cell
 
     cdef int _refuse(self, beacon, Reason reason) except -1:
         return self._cell(beacon).add(_BY_REASON[<int> beacon.kind - 1][<int> reason], 1)
@@ -283,11 +310,17 @@ cdef class Counter:
     cdef int _advance(self, int64_t now_s) except -1:
         """Move the log's clock, and let go of what is over."""
         cdef bint new_minute = now_s // 60 != self.now_s // 60
-        self.now_s = now_s
+        self._set_time(now_s)
         while self.deadlines and self.deadlines[0][0] <= now_s:
             self._give_up(self.deadlines.popleft()[1])
         if new_minute:
             self.memory.forget(now_s)
+        return 0
+
+    cdef int _set_time(self, int64_t now_s) except -1:
+        self.now_s = now_s
+        self.window, self.closed = window_of(now_s), closed_window(now_s)
+        self.begun = window_of(now_s + HELD_S)
         return 0
 
     cdef Cell _cell(self, beacon):
@@ -344,7 +377,8 @@ cdef class Counter:
         """Return a counter that goes on where the one went whose `state` this is."""
         now_s, held, deadlines, memory = msgspec.msgpack.decode(state, type=_State)
         cdef Counter counter = Counter()
-        counter.now_s, counter.held_count = now_s, len(held)
+        counter._set_time(now_s)
+        counter.held_count = len(held)
         counter.memory = load(memory, hours)
         for beacon in held:
             counter.held.setdefault(beacon.id, []).append(beacon)

@@ -27,7 +27,7 @@ from server.events.records import (
 )
 from server.events.walking import split
 from server.ledger import wal
-from server.store.counts import KEPT_S
+from server.store.buckets import HOUR, SPANS
 
 HOUR_S: Final = 3600
 GROUP_ROWS: Final = 65_536  # a row group: some 10 MB of Python, 1 MB of Parquet
@@ -61,7 +61,7 @@ class Hours:
                 continue
             hour = beacon.issued_s // HOUR_S
             written_s = written_ms // 1000
-            if not written_s - KEPT_S <= beacon.issued_s <= written_s + HOUR_S:
+            if not written_s - SPANS[HOUR].kept_s <= beacon.issued_s <= written_s + HOUR_S:
                 hour = written_s // HOUR_S
             self._rows.setdefault(hour, []).append(_row(beacon, self._shard, lsn, written_ms))
 

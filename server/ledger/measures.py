@@ -11,7 +11,15 @@ from server.events.records import Kind, Outcome
 
 OUTCOMES_STORED: Final = 16  # numbers below it leave a frame
 # What the ledger finds out by itself: from several beacons, or from when they came.
-FOUND: Final = ("duplicate", "no_impression", "double_click", "rate", "late", "unattributed")
+FOUND: Final = (
+    "duplicate",
+    "no_impression",
+    "double_click",
+    "rate",
+    "late",
+    "unattributed",
+    "lease_closed",
+)
 OTHER: Final = "other"
 
 REASONS: Final = (

@@ -11,6 +11,7 @@ cdef class Memory:
     cdef dict hours            # hour -> Ids
     cdef set changed, saving   # hours whose ids changed since they were saved, or are being saved
     cdef int64_t first_hour    # those before it were forgotten early
+    cdef int64_t newest_hour   # of which an id was ever known
     cdef dict clicked          # id -> when, of billed clicks
     cdef dict converted        # digest of id, event and order -> when
     cdef dict last_click       # (network, user agent, creative) -> when

@@ -52,6 +52,8 @@ cdef class Memory:
         if ids is None:
             ids = self.hours[hour] = Ids()
         self.changed.add(hour)
+        if hour > self.newest_hour:
+            self.newest_hour = hour
         return ids
 
     cdef bint is_over(self, int64_t hour, int64_t now_s):
@@ -90,7 +92,7 @@ cdef class Memory:
     cdef tuple dump(self):
         """Return (all but the ids, {hour: its ids} for those in `saving`), each as bytes."""
         small = _Small(self.first_hour, self.clicked, self.converted,
-                       list(self.last_click.items()), list(self.rates.items()))
+                       list(self.last_click.items()), list(self.rates.items()), self.newest_hour)
         return msgspec.msgpack.encode(small), {
             hour: msgspec.msgpack.encode((ids.served.dump(), ids.events.dump()))
             for hour, ids in self.hours.items() if hour in self.saving}
@@ -101,7 +103,7 @@ cdef Memory load(bytes dumped, dict hours):
     small = msgspec.msgpack.decode(dumped, type=_Small)
     cdef Memory memory = Memory()
     cdef Ids ids
-    memory.first_hour = small.first_hour
+    memory.first_hour, memory.newest_hour = small.first_hour, small.newest_hour
     memory.clicked, memory.converted = small.clicked, small.converted
     memory.last_click, memory.rates = dict(small.last_click), dict(small.rates)
     for hour, both in hours.items():
@@ -120,6 +122,7 @@ class _Small(msgspec.Struct, array_like=True):
     converted: dict[bytes, int]
     last_click: list[tuple[tuple[str, str, int], int]]
     rates: list[tuple[tuple[str, int, int], int]]
+    newest_hour: int
 
 
 cdef int _drop_oldest(dict moments, Py_ssize_t count) except -1:

@@ -2,6 +2,7 @@ from libc.stdint cimport int64_t
 
 cdef enum:
     MEASURE_COUNT = 160
+    SPENT_COUNT = 4  # the last is what it cost
 
 
 cdef class Sums:
@@ -14,3 +15,13 @@ cdef class Cell:
     cdef int64_t[MEASURE_COUNT] sums
 
     cdef int add(self, int number, int64_t amount) except -1
+
+
+cdef class Spending:
+    cdef dict cells
+
+    cdef int add(self, int64_t window, line_item_id, int number, int64_t revenue_nanos) except -1
+
+
+cdef class SpentCell:
+    cdef int64_t[SPENT_COUNT] sums

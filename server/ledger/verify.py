@@ -5,7 +5,6 @@ beginning and keeps checkpoints of its own. At the oldest one that the applier k
 the same state, ids and totals.
 """
 
-from datetime import UTC, datetime
 from hashlib import sha256
 
 import msgspec
@@ -16,15 +15,16 @@ from server.ledger import checkpoints, wal
 from server.ledger.checkpoints import Checkpoint
 from server.ledger.counter import Counter
 from server.ledger.folder import Folder, Readable
-from server.ledger.reconcile import HOUR_S, Recount
+from server.ledger.reconcile import Recount, name_of
+from server.store.buckets import Bucket, hour
 
 
 class _Content(Struct, frozen=True):
     """A checkpoint by its digests: it may be swept away while we count."""
 
     state: bytes
-    ids: dict[int, bytes]  # by hour
-    totals: dict[int, bytes]
+    ids: dict[Bucket, bytes]  # of hours
+    totals: dict[Bucket, bytes]
 
 
 def verify(log: Readable, state: Folder, own: Folder, wal_id: str) -> int:
@@ -73,10 +73,13 @@ def _oldest(state: Folder, wal_id: str) -> tuple[int, _Content] | None:
 def _content(folder: Folder, checkpoint: Checkpoint) -> _Content:
     return _Content(
         checkpoint.state,
-        {hour: sha256(dumped).digest() for hour, dumped in checkpoints.ids(folder, checkpoint)},
         {
-            hour: sha256(msgspec.msgpack.encode(sorted(sums.items()))).digest()
-            for hour, sums in checkpoints.totals(folder, checkpoint)
+            hour(number): sha256(dumped).digest()
+            for number, dumped in checkpoints.ids(folder, checkpoint)
+        },
+        {
+            bucket: sha256(msgspec.msgpack.encode(sorted(sums.items()))).digest()
+            for bucket, sums in checkpoints.totals(folder, checkpoint)
         },
     )
 
@@ -85,7 +88,7 @@ def _difference(theirs: _Content, ours: _Content) -> str:
     """Name the first part that differs, or nothing."""
     for name in ("ids", "totals"):
         found, wanted = getattr(theirs, name), getattr(ours, name)
-        for hour in sorted(found.keys() | wanted.keys()):
-            if found.get(hour) != wanted.get(hour):
-                return f"{name} of {datetime.fromtimestamp(hour * HOUR_S, UTC):%Y-%m-%dT%H:%MZ}"
+        for bucket in sorted(found.keys() | wanted.keys()):
+            if found.get(bucket) != wanted.get(bucket):
+                return f"{name} of {name_of(bucket)}"
     return "" if theirs.state == ours.state else "state"

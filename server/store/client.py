@@ -21,13 +21,16 @@ RETRIES_MAX: Final = 1
 RETRY_PAUSE_S: Final = 0.05
 
 
-def connect(url: str) -> redis.Redis:
-    """Make a client; it connects at its first command, so this succeeds while Redis is away."""
+def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
+    """Make a client; it connects at its first command, so this succeeds while Redis is away.
+
+    `timeout_s`: for an answer, where the caller has less time than the largest reply takes.
+    """
     try:
         return redis.Redis.from_url(
             url,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
+            socket_timeout=timeout_s,
             retry=Retry(ConstantBackoff(RETRY_PAUSE_S), RETRIES_MAX),
         )
     except ValueError as error:

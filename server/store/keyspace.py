@@ -11,14 +11,28 @@
 | `{prefix}:count:shards` | set | shards of the ledger that have counts |
 | `{prefix}:{count:SHARD}:cursor` | string | up to where in its log a shard's counts go |
 | `{prefix}:{count:SHARD}:transactions` | hash | how many changes were `begun` and `done` |
-| `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
-| `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
+| `{prefix}:{count:SHARD}:time` | string | the log's time that the counts stand for, when they do |
+| `{prefix}:{count:SHARD}:buckets` | sorted set | buckets that have counts, by when they go |
+| `{prefix}:{count:SHARD}:hour:N` | hash | `line.creative.site.measure` -> count |
+| `{prefix}:{count:SHARD}:quarter:N`, `window:N`, `ever` | hash | `line.measure` -> count |
+| `{prefix}:{control}:leader` | string | the `adcore control` that leads; expires |
+| `{prefix}:{plan}:current` | string | `Plan` as msgpack |
+| `{prefix}:{plan}:version`, `{prefix}:{plan}:drawn` | string | its number; the highest given out |
+| `{prefix}:{pace}:state` | hash | `version` of a plan, and what its maker had learned |
+| `{prefix}:{budget}:state` | hash | up to where accounts go, and whose they are: see `grant.lua` |
+| `{prefix}:{budget}:base:PERIOD` | hash | account -> spent in settled windows; `ever` or a date |
+| `{prefix}:{budget}:open` | hash | `PERIOD/account` -> granted in windows that are not settled |
+| `{prefix}:{budget}:granted:WINDOW` | hash | `PERIOD/account` -> granted in this window |
+| `{prefix}:{budget}:ghosts` | set | windows whose grants may be lost |
+| `{prefix}:{budget}:servers` | hash | agent -> `sequence:window` of its last call |
 
-The braces around `catalog` and `count:SHARD` are literal: Redis Cluster hashes what is between
-them, so what shares them lies in one slot and one script may change it together.
+The braces around `catalog`, `budget` and `count:SHARD` are literal: Redis Cluster hashes what is
+between them, so what shares them lies in one slot and one script may change it together.
 """
 
 from typing import NamedTuple
+
+from server.store.buckets import Bucket
 
 
 class Keyspace(NamedTuple):
@@ -61,11 +75,62 @@ class Keyspace(NamedTuple):
     def count_transactions(self, shard: int) -> str:
         return self._count(shard, "transactions")
 
-    def count_hours(self, shard: int) -> str:
-        return self._count(shard, "hours")
+    def count_time(self, shard: int) -> str:
+        return self._count(shard, "time")
 
-    def count_hour(self, shard: int, hour: int) -> str:
-        return self._count(shard, str(hour))
+    def count_buckets(self, shard: int) -> str:
+        return self._count(shard, "buckets")
+
+    def count_bucket(self, shard: int, bucket: Bucket) -> str:
+        return self._count(shard, str(bucket))
+
+    @property
+    def leader(self) -> str:
+        return f"{self.prefix}:{{control}}:leader"
+
+    @property
+    def plan(self) -> str:
+        return self._plan("current")
+
+    @property
+    def plan_version(self) -> str:
+        return self._plan("version")
+
+    @property
+    def plan_drawn(self) -> str:
+        return self._plan("drawn")
+
+    def _plan(self, name: str) -> str:
+        return f"{self.prefix}:{{plan}}:{name}"
+
+    @property
+    def learned(self) -> str:
+        return f"{self.prefix}:{{pace}}:state"
+
+    @property
+    def budget_state(self) -> str:
+        return self._budget("state")
+
+    @property
+    def budget_open(self) -> str:
+        return self._budget("open")
+
+    @property
+    def budget_ghosts(self) -> str:
+        return self._budget("ghosts")
+
+    @property
+    def budget_servers(self) -> str:
+        return self._budget("servers")
+
+    def budget_base(self, period: str) -> str:
+        return self._budget(f"base:{period}")
+
+    def budget_granted(self, window: int) -> str:
+        return self._budget(f"granted:{window}")
+
+    def _budget(self, name: str) -> str:
+        return f"{self.prefix}:{{budget}}:{name}"
 
     def _count(self, shard: int, name: str) -> str:
         return f"{self.prefix}:{{count:{shard}}}:{name}"

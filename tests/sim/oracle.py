@@ -11,8 +11,12 @@ import msgspec
 
 from server.events.frames import Frames
 from server.events.records import Beacon, Decision, Kind, Outcome
+from server.store.buckets import Bucket
 
 HOUR_S = 3600
+QUARTER_S = 900
+LEASE_S = 10
+LEASE_OPEN_S = 160  # from its window's begin: 20 s of use, 120 s to be seen in, 20 s on the way
 WINDOW_S = {1: 120, 2: 86_400, 3: 86_400, 4: 31 * 86_400}
 KEPT_S = 86_400 + 7_200
 HELD_S = 300
@@ -22,8 +26,8 @@ CLICKS_A_MINUTE_MAX = 60
 HELD_MAX = 100_000
 NAMES = {outcome.value: outcome.name.lower() for outcome in Outcome if outcome < 16}
 
-Field = tuple[int, int, int, int, str]
-"""Hour, line item, creative, site, measure."""
+Field = tuple[str, int, str]
+"""Kind of bucket, its number, field."""
 
 
 class Oracle:
@@ -63,31 +67,45 @@ class Oracle:
                 return
         except msgspec.MsgspecError:
             pass
-        self.sums[self.now_s // HOUR_S, 0, 0, 0, "unreadable"] += 1
+        self.unreadable()
+
+    def unreadable(self) -> None:
+        self.sums["hour", self.now_s // HOUR_S, "0.0.0.unreadable"] += 1
 
     def decision(self, decision: Decision) -> None:
         hour = decision.issued_s // HOUR_S
         if self.is_late(decision.issued_s) or decision.issued_s > self.now_s + HELD_S:
-            self.sums[self.now_s // HOUR_S, 0, 0, 0, "unreadable"] += 1
+            self.unreadable()
             return
         site = decision.answers[0].site_id
-        self.sums[hour, 0, 0, site, "decision_logs"] += 1
-        self.sums[hour, 0, 0, site, "requests"] += decision.weight
+        self.sums["hour", hour, f"0.0.{site}.decision_logs"] += 1
+        self.sums["hour", hour, f"0.0.{site}.requests"] += decision.weight
         for answer in decision.answers:
             name = "decisions" if answer.line_item_id else "no_fill"
-            place = (answer.line_item_id, answer.creative_id, answer.site_id)
-            self.sums[(hour, *place, name)] += decision.weight
+            place = f"{answer.line_item_id}.{answer.creative_id}.{answer.site_id}"
+            self.sums["hour", hour, f"{place}.{name}"] += decision.weight
 
     def is_late(self, issued_s: int) -> bool:
         """Whether the ids of that hour are forgotten."""
         return (issued_s // HOUR_S + 1) * HOUR_S + KEPT_S < self.now_s
 
     def add(self, beacon: Beacon, measure: str, amount: int = 1) -> None:
-        place = (beacon.line_item_id, beacon.creative_id, beacon.site_id)
+        place = f"{beacon.line_item_id}.{beacon.creative_id}.{beacon.site_id}"
         issued_s = beacon.issued_s
         if issued_s > self.now_s + HELD_S or issued_s < self.now_s - HOURS_BACK_S:
             issued_s = self.now_s
-        self.sums[(issued_s // HOUR_S, *place, measure)] += amount
+        self.sums["hour", issued_s // HOUR_S, f"{place}.{measure}"] += amount
+
+    def owe(self, beacon: Beacon, measure: str, revenue_nanos: int) -> None:
+        """Bill a beacon: to its hour, and to the line item's windows, quarters and all time."""
+        window = self.now_s // LEASE_S
+        if beacon.kind == 1 and beacon.lease != 0:
+            window = beacon.lease
+        quarter = window * LEASE_S // QUARTER_S
+        for name, amount in ((measure, 1), ("revenue_nanos", revenue_nanos)):
+            self.add(beacon, name, amount)
+            for kind, number in (("window", window), ("quarter", quarter), ("ever", 0)):
+                self.sums[kind, number, f"{beacon.line_item_id}.{name}"] += amount
 
     def refuse(self, beacon: Beacon, reason: str) -> None:
         self.add(beacon, f"invalid.{Kind(beacon.kind).name.lower()}.{reason}")
@@ -114,6 +132,8 @@ class Oracle:
             return "late"
         known = beacon.id in self.seen and not late
         if beacon.kind == 1:
+            if beacon.lease and not known and not self.is_open(beacon.lease):
+                return "lease_closed"
             return "duplicate" if known else ""
         clicked = beacon.id in self.clicked
         if beacon.kind == 2 and ("click", beacon.id) in self.taken:
@@ -124,6 +144,11 @@ class Oracle:
                 return "hold"
             return "unattributed" if beacon.kind == 4 else "no_impression"
         return getattr(self, f"_{Kind(beacon.kind).name.lower()}")(beacon, known)
+
+    def is_open(self, lease: int) -> bool:
+        """Whether an impression of the window with that number may still, or already, be billed."""
+        begin_s = lease * LEASE_S
+        return begin_s - HELD_S <= self.now_s < begin_s + LEASE_OPEN_S
 
     def _click(self, beacon: Beacon, known: bool) -> str:
         self.taken.add(("click", beacon.id))
@@ -153,24 +178,21 @@ class Oracle:
         rate = beacon.flags >> 1 & 3
         if beacon.kind == 1:
             self.seen.add(beacon.id)
-            self.add(beacon, "impressions")
-            self.add(beacon, "revenue_nanos", beacon.price_micros if rate == 0 else 0)
+            self.owe(beacon, "impressions", beacon.price_micros if rate == 0 else 0)
             waiting = [entry for entry in self.held if entry[1].id == beacon.id]
             self.held = [entry for entry in self.held if entry[1].id != beacon.id]
             for _, held in waiting:
                 self.beacon(held)
         elif beacon.kind == 2:
             self.clicked[beacon.id] = beacon.received_s
-            self.add(beacon, "clicks")
-            self.add(beacon, "revenue_nanos", beacon.price_micros * 1000 if rate == 1 else 0)
+            self.owe(beacon, "clicks", beacon.price_micros * 1000 if rate == 1 else 0)
         elif beacon.kind == 3:
             self.taken.add(("event", beacon.id, beacon.event))
             self.add(beacon, "viewable" if beacon.event == 40 else "events")
         else:
             self.taken.add(("conversion", beacon.id, beacon.event, beacon.order))
-            self.add(beacon, "conversions")
+            self.owe(beacon, "conversions", beacon.price_micros * 1000 if rate == 2 else 0)
             self.add(beacon, "conversion_value_micros", beacon.value_micros)
-            self.add(beacon, "revenue_nanos", beacon.price_micros * 1000 if rate == 2 else 0)
 
 
 def _browser(click: Beacon) -> tuple[object, ...]:
@@ -181,15 +203,13 @@ def _crowd(click: Beacon) -> tuple[object, ...]:
     return click.network, click.creative_id, click.received_s // 60
 
 
-def counted(records: Iterable[tuple[int, bytes]]) -> dict[int, dict[bytes, int]]:
+def counted(records: Iterable[tuple[int, bytes]]) -> dict[Bucket, dict[bytes, int]]:
     """Count (written_ms, frames) in the log's order, as Redis should have it."""
     oracle = Oracle()
     for written_ms, frames in records:
         oracle.take(written_ms, frames)
-    hours: dict[int, dict[bytes, int]] = {}
-    for (hour, line, creative, site, measure), amount in oracle.sums.items():
+    totals: dict[Bucket, dict[bytes, int]] = {}
+    for (kind, number, field), amount in oracle.sums.items():
         if amount:
-            hours.setdefault(hour, {})[
-                b"%d.%d.%d.%b" % (line, creative, site, measure.encode())
-            ] = amount
-    return hours
+            totals.setdefault(Bucket(kind, number), {})[field.encode()] = amount
+    return totals

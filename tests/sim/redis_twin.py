@@ -4,6 +4,7 @@ from copy import deepcopy
 from random import Random
 
 from server.errors import StoreError
+from server.store.buckets import Totals
 
 
 class RedisTwin:
@@ -14,23 +15,28 @@ class RedisTwin:
         self.is_up = True
         self.timeout_share = 0.0
         self.at = ""
-        self.hours: dict[int, dict[bytes, int]] = {}
-        self._past: list[tuple[str, dict[int, dict[bytes, int]]]] = []
+        self.time_s: int | None = None
+        self.counts: Totals = {}
+        self._past: list[tuple[str, int | None, Totals]] = []
 
     def cursor(self) -> str:
         self._answer()
         return self.at
 
+    def place(self) -> tuple[str, int | None]:
+        self._answer()
+        return self.at, self.time_s
+
     def apply(
-        self, expected: str, following: str, deltas: dict[int, dict[bytes, int]]
+        self, expected: str, following: str, deltas: Totals, time_s: int | None
     ) -> str | None:
-        return self._change(expected, following, deltas, clear=False)
+        return self._change(expected, following, deltas, time_s, clear=False)
 
     def clear(self, expected: str, following: str) -> str | None:
-        return self._change(expected, following, {}, clear=True)
+        return self._change(expected, following, {}, None, clear=True)
 
     def _change(
-        self, expected: str, following: str, deltas: dict[int, dict[bytes, int]], clear: bool
+        self, expected: str, following: str, deltas: Totals, time_s: int | None, clear: bool
     ) -> str | None:
         self._answer()
         timed_out = self.random.random() < self.timeout_share
@@ -40,12 +46,12 @@ class RedisTwin:
         if found == expected:
             self._remember()
             if clear:
-                self.hours = {}
-            for hour, fields in deltas.items():
-                counts = self.hours.setdefault(hour, {})
+                self.counts = {}
+            for bucket, fields in deltas.items():
+                counts = self.counts.setdefault(bucket, {})
                 for field, delta in fields.items():
                     counts[field] = counts.get(field, 0) + delta
-            self.at = following
+            self.at, self.time_s = following, time_s
         if timed_out:
             raise StoreError("timed out on the way back")
         return None if found == expected else found
@@ -54,14 +60,14 @@ class RedisTwin:
         """Lose a tail, as a failover to a replica that was behind does."""
         if self._past:
             place = self.random.randrange(len(self._past))
-            self.at, self.hours = self._past[place]
+            self.at, self.time_s, self.counts = self._past[place]
             del self._past[place:]
 
     def flush(self) -> None:
-        self.at, self.hours = "", {}
+        self.at, self.time_s, self.counts = "", None, {}
 
     def _remember(self) -> None:
-        self._past.append((self.at, deepcopy(self.hours)))
+        self._past.append((self.at, self.time_s, deepcopy(self.counts)))
         del self._past[:-12]
 
     def _answer(self) -> None:

@@ -12,7 +12,8 @@ import pytest
 from server.errors import LedgerError
 from server.events.frames import Frames
 from server.events.records import RECORD_BEACON, RECORD_DECISION, Answered, Beacon, Decision
-from server.ledger import counter, memory, wal
+from server.ledger import applier, counter, memory, wal
+from server.ledger.applier import Cursor
 from server.ledger.receiver import Ack, Batch
 from server.ledger.sender import Query, Shards
 from tests.sim import oracle
@@ -38,6 +39,7 @@ def run(seed: int) -> "World":
 
 def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a world of a hundred beacons meet the limits that are made for millions."""
+    monkeypatch.setattr(applier, "FIELDS_MAX", 25)  # a rebuild of several parts
     for name, small in (("CLICKS_A_MINUTE_MAX", 2), ("HELD_MAX", 8)):
         module = memory if hasattr(memory, name) else counter
         monkeypatch.setattr(module, name, small)
@@ -89,7 +91,7 @@ class World:
             self.served.append(
                 Beacon(
                     1, 0, now_s, now_s - random.choice((0, 0, 1, 30, -90)), random.randbytes(16),
-                    line, 10 * line, random.randint(0, 1), bytes(8), 0,
+                    line, 10 * line, random.randint(0, 1), bytes(8), self._lease(now_s),
                     random.choice((0, 7, 2_500_000)), 0, random.randrange(4) << 1,
                     random.choice(("10.1.2.0", "")),
                     random.choice(("browser", "phone")),
@@ -109,6 +111,11 @@ class World:
             view_lookback_s=random.choice((0, 3_600)),
         )
         node.write(RECORD_BEACON, encode(beacon))
+
+    def _lease(self, now_s: int) -> int:
+        """None, one of now or the window before, or one of a clock that is far off."""
+        window = now_s // 10
+        return self.random.choice((0, window, window, window - 1, window - 16, window + 31))
 
     # -- the network
 
@@ -185,9 +192,9 @@ class World:
         (what,) = random.choices(
             (
                 self.produce, self.forward, self.arrive, partial(self.commit, shard),
-                shard.count, shard.save, partial(self.fault, shard),
+                shard.count, shard.save, partial(self.fault, shard), partial(self.look, shard),
             ),
-            (30, 20, 30, self.commit_weight, 15, 6, self.fault_weight),
+            (30, 20, 30, self.commit_weight, 15, 6, self.fault_weight, 0.3),
         )  # fmt: skip
         try:
             what()
@@ -360,12 +367,29 @@ class World:
                     key = (body.stream, frame.sequence)
                     assert key not in found, f"{key} is twice in the logs"
                     found[key] = shard.number, frame.record
-            times = [
-                (body.written_ms, body.frames if isinstance(body, wal.Shipped) else b"")
-                for body in records
-            ]
-            assert shard.redis.hours == counted(times), f"shard {shard.number} counts wrongly"
+            self._check_counts(shard, wal.durable_mark(shard.log))
         self._check_nothing_lost(found)
+
+    def look(self, shard: Shard) -> None:
+        """Read the counts as control does, in the middle of whatever happens."""
+        if shard.redis.time_s is not None and not self.flipped:
+            cursor = Cursor.parse(shard.redis.at)
+            assert cursor.part == 0, f"shard {shard.number} has a time in a rebuild"
+            self._check_counts(shard, cursor.lsn)
+
+    def _check_counts(self, shard: Shard, lsn: int) -> None:
+        """Redis has all that the log says, but for what a checkpoint may have dropped by then."""
+        bodies = [wal.decode(record.body) for record in wal.read(shard.log, 0, lsn)]
+        now_s = max((body.written_ms for body in bodies), default=0) // 1000
+        redis, log = shard.redis, counted(
+            (body.written_ms, body.frames if isinstance(body, wal.Shipped) else b"")
+            for body in bodies
+        )  # fmt: skip
+        assert redis.time_s == now_s, f"shard {shard.number} has time {redis.time_s}, not {now_s}"
+        for bucket in redis.counts.keys() | log.keys():
+            found, said = redis.counts.get(bucket), log.get(bucket)
+            if found is not None or not bucket.is_over(now_s):
+                assert found == said, f"{bucket} of shard {shard.number}: {found}, not {said}"
 
     def _check_nothing_lost(self, found: dict[tuple[str, int], tuple[int, bytes]]) -> None:
         written = {
