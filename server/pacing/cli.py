@@ -200,7 +200,7 @@ class Looking:
         if state is None:
             return (
                 None,
-                None,
+                {},
                 ["Redis has no accounts: nothing is granted until control makes them"],
             )
         out = self._budgets.out()
