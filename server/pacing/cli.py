@@ -189,7 +189,7 @@ class Looking:
             except ValueError:
                 supply = None  # of another adcore: shown without what it would tell
         if supply is not None and billed is not None and state.time_s < billed.time_s:
-            pace.observe(goals, state, supply, seen_of(goals_of, billed, None), now)
+            pace.observe(goals, state, supply, seen_of(goals_of, billed), now)
         return state, supply
 
     def _accounts(

@@ -17,7 +17,7 @@ from server.pacing import pace
 from server.pacing.booked import UNITS, Booked, booked
 from server.pacing.counted import Billed, Counted, Counts
 from server.pacing.forecast import Forecast
-from server.pacing.goals import Flags, Seen, Supply, Whole
+from server.pacing.goals import Seen, Supply, Whole
 from server.pacing.state import State
 from server.store.learned import SCHEMA, Learned
 
@@ -95,7 +95,9 @@ class Solver:
             # So that the same hours are not looked for each time.
             self.forecast.last_hour = ready
 
-    def solve(self, now_s: float, blocked: Flags | None) -> tuple[Whole, Whole, Whole] | None:
+    def solve(
+        self, now_s: float, *, are_blocked: bool = False
+    ) -> tuple[Whole, Whole, Whole] | None:
         """Give ids, rates and probabilities; None without a catalog, or whole counts."""
         if self._catalog is None or self.booked is None or self.state is None:
             return None
@@ -110,7 +112,7 @@ class Solver:
         self.billed = self._counted.look(self.booked)
         if self.billed is None:
             return None
-        seen = seen_of(self.booked, self.billed, blocked)
+        seen = seen_of(self.booked, self.billed, are_blocked=are_blocked)
         pace.observe(goals, self.state, self.supply, seen, now_s)
         rates_ppm = pace.rates(goals, self.state, self.supply, now_s)
         return goals.ids, rates_ppm, pace.probabilities_ppm(goals, self.state)
@@ -127,15 +129,14 @@ class Solver:
         return Learned(SCHEMA, version, int(now_s), generation, *packed)
 
 
-def seen_of(booked: Booked, billed: Billed, blocked: Flags | None) -> Seen:
-    lines = booked.goals.lines
+def seen_of(booked: Booked, billed: Billed, *, are_blocked: bool = False) -> Seen:
     return Seen(
         time_s=float(billed.time_s),
         impressions=billed.ever[:, UNITS.index("impressions")],
         clicks=billed.ever[:, UNITS.index("clicks")],
         conversions=billed.ever[:, UNITS.index("conversions")],
         spent=billed.spent,
-        blocked=np.zeros(lines, np.bool_) if blocked is None else blocked,
+        blocked=np.full(booked.goals.lines, are_blocked),
     )
 
 
