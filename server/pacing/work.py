@@ -79,6 +79,7 @@ class Work:
             try:
                 self._settle(settler, monotonic_s)
             except CountsMissing as error:
+                self._done = Done()
                 missing = error  # for settling; a plan may do without
         if monotonic_s - self._solved_s >= STEP_S:
             self._solved_s = monotonic_s
@@ -151,8 +152,8 @@ class Work:
         # Before anything is read: what is newer than this number may know more than we.
         version = self._plans.draw()
         solver.learn(now_s)
-        # While ghosts hold leases back, what is billed says nothing of what could be.
-        solved = solver.solve(float(now_s), are_blocked=self._done.ghosts > 0)
+        # While nothing is granted, what is billed says nothing of what could be.
+        solved = solver.solve(float(now_s), self._done.ghosts if self._done.last else None)
         if solved is None:
             raise CountsMissing("they are being made again, or no aggregator has written any")
         ids, rates_ppm, probabilities_ppm = (
