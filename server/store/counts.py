@@ -120,7 +120,10 @@ class CountsStore:
         return time_s, dict(zip(asked, spent, strict=True))
 
     def ever(self) -> tuple[int | None, SpentByLine]:
-        """Give the log's time and, by line item, all that was billed by then."""
+        """Give the log's time and, by line item, all that was billed by then.
+
+        Not for every second: of 100,000 line items it keeps Redis from all others for 0.13 s.
+        """
         time_s, (spent,) = self.spent([EVER])
         return time_s, spent
 
