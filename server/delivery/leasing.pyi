@@ -16,7 +16,7 @@ class LeaseTable:
     clock_ns: int
     """Redis's time less CLOCK_MONOTONIC, never too small: by it leases end."""
 
-    def __init__(self, path: Path, create: bool = False) -> None:
+    def __new__(cls, path: Path, create: bool = False) -> LeaseTable:
         """Map the file; `create` makes it when there is none that fits. OSError, ValueError."""
     @property
     def version(self) -> int: ...
