@@ -23,8 +23,8 @@ from server.pacing.goals import (
 
 EARLY_S: Final = 1800.0  # plans end so much before their time, or a sixteenth of it
 EARLY_PARTS: Final = 16.0
-REACH_PARTS: Final = 144.0  # an error is made good within ten minutes of a day
-REACH_S: Final = (90.0, 900.0)
+REACH_PARTS: Final = 288.0  # an error is made good within five minutes of a day
+REACH_S: Final = (90.0, 600.0)
 SMALL: Final = 1e-9
 _AHEAD_X: Final = np.array([0.0, 0.5, 1.0])
 _AHEAD: Final = np.array([0.35, 0.20, 0.03])  # of FRONTLOADED: inside of 40 %, 25 % and 5 %

@@ -43,14 +43,15 @@ from server.pacing.state import (
 )
 from server.pacing.state import observe as _observe
 
-__all__ = ["REASONS", "STEP_S", "State", "apply", "curve_utc", "observe", "planned",
+__all__ = ["REASONS", "STEP_S", "State", "apply", "curve_utc", "levels", "observe", "planned",
            "probabilities_ppm", "rates", "reasons", "rescale"]  # fmt: skip
 
 STEP_S: Final = 5.0
 CATCH_UP: Final = 3.0  # no faster than at so many times the plan's own pace
+BELOW: Final = 0.01  # of the plan
 SCARCE: Final = 0.85  # of all supply left is needed: better early than short
 CAREFUL_S: Final = 20.0  # how long a wrong rate may go on before it shows
-CAREFUL_SHARE: Final = 0.01  # of a budget that may be spent by mistake in that time
+CAREFUL: Final = CATCH_UP + 1.0  # and at how many times the plan's pace
 
 (ON_PLAN, AHEAD, NOT_STARTED, ENDED, PAUSED, SPENT, BLOCKED, LEARNING, CAMPAIGN, CATCHING_UP,
  NO_SUPPLY) = range(11)  # fmt: skip
@@ -107,7 +108,7 @@ def reasons(goals: Goals, state: State, supply: Supply, now_s: float) -> Whole:
     found[some(solved.ahead)] = AHEAD
     found[some(solved.catching)] = CATCHING_UP
     found[behind & (solved.own >= 1.0)] = NO_SUPPLY
-    found[solved.rate < 0.99 * np.minimum(solved.own, solved.careful)] = CAMPAIGN
+    found[solved.rate < 0.99 * np.minimum(np.minimum(solved.own, solved.careful), 1.0)] = CAMPAIGN
     found[solved.careful < np.minimum(solved.own, 1.0)] = LEARNING
     found[state.blocked] = BLOCKED
     found[some(solved.spent)] = SPENT
@@ -193,7 +194,10 @@ def _solve(base: Ground, state: State, now_s: float) -> _Solved:
 
     possible = base.worth(per_use, at_now, at_soon)
     possible_all = base.worth(per_use, at_now, at_deadline)
-    need = np.clip(goals.limit * due_soon - spent, 0.0, left)
+    # Chance makes some spend more than was meant: an even plan is aimed at from below.
+    flow = goals.limit * (due_soon - due)
+    below = np.minimum(np.sqrt(flow * base.unit), BELOW * goals.limit * due)
+    need = np.clip(goals.limit * due_soon - below - spent, 0.0, left)
     # Behind: no faster than CATCH_UP times what is left, spread as the plan spreads it.
     pace = left * np.clip((due_soon - due) / np.maximum(1.0 - due, SMALL), 0.0, 1.0)
     # In the end chance must not leave units over; that no more are sold is the leases' part.
@@ -207,7 +211,9 @@ def _solve(base: Ground, state: State, now_s: float) -> _Solved:
     is_open = (now_s >= goals.begin_s) & (now_s < goals.close_s) & (state.spent < goals.limit)
     factor = np.where(is_open, factor, 0.0)
 
-    own, careful = _own(base, factor), _careful(base, state, now_s)
+    allowed = CAREFUL * CAREFUL_S * pace / np.maximum(soon - now_s, STEP_S)
+    own = _own(base, factor)
+    careful = _careful(base, state, np.where(closing, np.inf, allowed), now_s)
     running = goals.active & (now_s >= goals.start_s) & (now_s < goals.end_s)
     rate = np.where(running, np.minimum(np.minimum(own, careful), 1.0), 0.0)
     able = (at_soon - at_now) * per_use
@@ -248,18 +254,20 @@ def _shared(base: Ground, rate: Numbers, factor: Numbers, able: Numbers) -> Numb
     return rate * cut
 
 
-def _careful(base: Ground, state: State, now_s: float) -> Numbers:
-    """[n] the rate at which even the most supply there could be spends little by mistake."""
+def _careful(base: Ground, state: State, most_a: Numbers, now_s: float) -> Numbers:
+    """[n] the rate at which even the most supply there could be spends no more of its accounts.
+
+    An event at least is always allowed: who is too careful to sell one learns nothing.
+    """
     goals = base.goals
     a_second = base.a_second(now_s)
     most = level_at_most(state, base.supply, a_second) * a_second * CAREFUL_S
-    cost = goals.use_price
+    events = np.maximum(1.0, most_a[goals.use_account] / np.maximum(goals.use_price, SMALL))
     if base.events:
         chance = chances(goals, state)[goals.use_line]
-        cost = np.where(goals.use_event == IMPRESSION, cost, cost * chance)
+        events = np.where(goals.use_event == IMPRESSION, events, events / chance)
     allowed = np.full(goals.lines, np.inf)
-    each = np.maximum(1.0, CAREFUL_SHARE * goals.limit[goals.use_account] / cost)
-    np.minimum.at(allowed, goals.use_line, each)
+    np.minimum.at(allowed, goals.use_line, events)
     safe = np.divide(allowed, most, out=np.full(goals.lines, np.inf), where=most > SMALL)
     return np.where(base.hurried, np.inf, safe)  # it has no plan that could break
 

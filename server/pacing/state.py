@@ -185,8 +185,13 @@ def apply(state: State, rates_ppm: Whole, now_s: float) -> None:
 
 def levels(state: State, supply: Supply) -> Numbers:
     """[n] what is billed at rate 1, over what was forecast."""
-    slow = (state.slow_seen + supply.strength) / (state.slow_due + supply.strength)
-    level = (state.fast_seen + FAST_STRENGTH * slow) / (state.fast_due + FAST_STRENGTH)
+    # A guess may be wrong by orders of magnitude: what stands behind it gives way to impressions
+    # seen, however few were due.
+    strength = supply.strength
+    crude = np.maximum((state.slow_seen + _SMALL) / np.maximum(state.slow_due, _SMALL), 1.0)
+    trust = np.where(strength < SURE, state.slow_seen / (state.slow_seen + strength), 0.0)
+    slow = (state.slow_seen + strength) / (state.slow_due + strength * crude**-trust)
+    level = (state.fast_seen + FAST_STRENGTH) / (state.fast_due + FAST_STRENGTH / slow)
     return np.clip(level, 1e-5, 1e5)
 
 
