@@ -28,8 +28,10 @@ from server.catalog.check import check
 from server.catalog.file import read
 from server.clock import monotonic_s, now_s
 from server.errors import AdcoreError, ConfigError, StoreError
+from server.events.leases import closed_window
 from server.lifeline import die_with
 from server.store import connect
+from server.store.budgets import BudgetStore
 from server.store.catalogs import CatalogStore
 from server.store.keyspace import Keyspace
 
@@ -80,9 +82,13 @@ def demo(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stopping.set())
     paths = Paths(args.folder.resolve())
     _refuse_taken(args.port)
+    is_new = not paths.token_key.exists()
     paths.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(paths, stopping))
+        if is_new:
+            # Nobody holds a lease that was lost, so nobody need wait for such a one to run out.
+            BudgetStore(connect(redis_url), Keyspace()).begin(closed_window(now_s()))
         catalog = _catalog(args.catalog, args.port)
         generation = _publish(catalog, args.catalog, redis_url)
         environ = _settings(os.environ, args.port, redis_url, paths)

@@ -28,7 +28,7 @@ from server.store.counts import SpentByLine, summed
 
 SETTLED_A_STEP_MAX: Final = 30  # windows: after an hour's absence, half a minute of work
 AHEAD_S: Final = 3600  # tomorrow's accounts are open this long before midnight
-RESET_AHEAD: Final = 2  # windows: granted in while the reset is under way
+RESET_AHEAD: Final = 1  # windows: what this one may still grant is used in the next
 PERIODS_DAYS: Final = range(-4, 3)  # around now: dated accounts that may be there
 CHECK_S: Final = 60.0  # between looks whether what was opened is still there
 QUARTER_S: Final = SPANS[QUARTER].seconds
@@ -102,10 +102,10 @@ class Settler:
         resets = 0
         if state is None or state.is_lost:
             self._open.clear()
-            self._reset()
-            resets, state = 1, self._budgets.state()
+            resets = int(self._reset())
+            state = self._budgets.state()
             if state is None or state.is_lost:
-                return Done(resets=resets)  # and lost once more: in the next step
+                return Done(resets=resets)  # the window has turned, or it is lost again: next time
         settled = self._settle(state.settled)
         last = state.settled + settled
         if last < self._last or now_s - self._checked_s >= CHECK_S:
@@ -205,7 +205,7 @@ class Settler:
 
     # -- after a loss
 
-    def _reset(self) -> None:
+    def _reset(self) -> bool:
         """Make a new state of what the ledger has closed; CountsMissing when that is too little."""
         log_s, _ = self._read([])
         settled = closed_window(log_s)
@@ -218,7 +218,7 @@ class Settler:
             )
         today = datetime.fromtimestamp(moment_s, UTC).date()
         periods = [EVER, *((today + timedelta(days=n)).isoformat() for n in PERIODS_DAYS)]
-        self._budgets.reset(settled, ghosts_to, periods)
+        return self._budgets.reset(settled, ghosts_to, periods) is None
 
     def _read(self, buckets: Sequence[Bucket]) -> tuple[int, list[SpentByLine]]:
         """Sum buckets over the shards, each read at one moment; the least of these is given too."""
