@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import redis
 
 from adcore.catalog import Catalog
 from server import config as settings
@@ -29,6 +28,7 @@ from server.pacing.viewing import Known, standings, unlimited
 from server.store import Keyspace, connect
 from server.store.budgets import BudgetStore
 from server.store.catalogs import CatalogStore
+from server.store.client import Client
 from server.store.counts import CountsStore, shards
 from server.store.leaders import LeaderStore
 from server.store.learned import LearnedStore
@@ -110,7 +110,7 @@ def _absent(number: int) -> str:
 class Looking:
     """Reads all that is known, again and again; what can't have changed is kept."""
 
-    def __init__(self, client: redis.Redis, keys: Keyspace) -> None:
+    def __init__(self, client: Client, keys: Keyspace) -> None:
         self._client, self._keys = client, keys
         self._catalogs = CatalogStore(client, keys)
         self._plans = PlanStore(client, keys)

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Final
 
 import numpy as np
-import redis
 
 from server.clock import perf_ns
 from server.errors import SnapshotError
@@ -30,6 +29,7 @@ from server.pacing.solving import Solver
 from server.store import Keyspace
 from server.store.budgets import BudgetStore
 from server.store.catalogs import CatalogStore
+from server.store.client import Client
 from server.store.counts import CountsStore, shards
 from server.store.learned import LearnedStore
 from server.store.plans import PlanStore
@@ -46,7 +46,7 @@ class Work:
     """The state of one leader. `rest` forgets it: who leads again begins with what Redis has."""
 
     def __init__(
-        self, client: redis.Redis, keys: Keyspace, required: frozenset[int], metrics: Metrics
+        self, client: Client, keys: Keyspace, required: frozenset[int], metrics: Metrics
     ) -> None:
         self._client = client
         self._keys = keys
