@@ -96,10 +96,12 @@ def test_a_table_shows_names_and_adds_up(adcore, shard, published):
     assert adcore("report", *DAY).splitlines() == [
         "2026-10-31 00:00 to 2026-11-01 00:00 UTC, EUR",
         "",
-        "line item               decisions  impressions  clicks    CTR  revenue",
-        "40 Front page takeover          1            1       0  0.00%     1.23",
-        "77                              0            1       0  0.00%     0.01",
-        "total                           1            2       0  0.00%     1.24",
+        "line item               decisions  impressions  clicks    CTR  revenue  charged",
+        "40 Front page takeover          1            1       0  0.00%     1.23     1.23",
+        "77                              0            1       0  0.00%     0.01     0.01",
+        "total                           1            2       0  0.00%     1.24     1.24",
+        "",
+        "charged by days of whole hours, when ads were decided: quarters are kept for 50 hours",
     ]
     assert adcore("report", *DAY, "--by", "site,day").splitlines()[2:4] == [
         "site     day         requests  decisions    fill  impressions  clicks    CTR  revenue",
