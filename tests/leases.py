@@ -21,7 +21,9 @@ def with_goal(total: int | None, house: bool = False) -> Catalog:
     items = [replace(sponsor, goal=goal), replace(filler, goal=None, budget=None)]
     if house:
         items.append(replace(sponsor, id=42, name="House", priority=16, goal=None))
-    return replace(catalog, line_items=tuple(items))
+    # Without labels, so that several line items of one advertiser may win.
+    advertisers = tuple(replace(advertiser, labels=()) for advertiser in catalog.advertisers)
+    return replace(catalog, advertisers=advertisers, line_items=tuple(items))
 
 
 def open_accounts(redis_url: str, catalog: Catalog) -> BudgetStore:

@@ -117,10 +117,9 @@ def test_many_line_items_have_memory_behind_them(table):
 # -- processes
 
 TAKER = """
-import os, sys
+import importlib, os, sys
 from pathlib import Path
-from server.delivery.leasing import LeaseTable
-table = LeaseTable(Path(sys.argv[1]))
+table = importlib.import_module(os.environ["LEASING"]).LeaseTable(Path(sys.argv[1]))
 slot, line, moment, give_back = map(int, sys.argv[2:])
 print("ready", flush=True)
 sys.stdin.readline()
@@ -137,11 +136,15 @@ print(taken)
 """
 
 
-def start_takers(table: LeaseTable, slot: int, count: int) -> list[subprocess.Popen[str]]:
+def start_takers(
+    table: LeaseTable, slot: int, count: int, module: str = "server.delivery.leasing"
+) -> list[subprocess.Popen[str]]:
+    path = os.pathsep.join(sys.path)
     takers = [
         subprocess.Popen(
             [sys.executable, "-c", TAKER, table.path, *map(str, (slot, LINE, at(WINDOW), number))],
             cwd=ROOT,
+            env=os.environ | {"LEASING": module, "PYTHONPATH": path},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
@@ -156,9 +159,12 @@ def start_takers(table: LeaseTable, slot: int, count: int) -> list[subprocess.Po
     return takers
 
 
-def hammer(table: LeaseTable, slot: int, grants: int) -> tuple[dict[int, int], dict[int, int]]:
+def hammer(
+    table: LeaseTable, slot: int, grants: int, module: str = "server.delivery.leasing"
+) -> tuple[dict[int, int], dict[int, int]]:
     """What was put in for each window, less what came back; and what four processes took of it."""
-    takers = start_takers(table, slot, 4)
+    Path(table.path + ".end").unlink(missing_ok=True)
+    takers = start_takers(table, slot, 4, module)
     put: dict[int, int] = {}
     for number in range(grants):
         window = WINDOW + number // 3
