@@ -161,9 +161,7 @@ def _bars(result: dict[str, Any]) -> list[str]:
     ratio = better(result)
     if ratio is not None:
         verdict = "kept" if ratio >= 3 else "**missed**"
-        lines.append(
-            f"| pace RMS where supply ≤ 100 budgets, times better than ±10 % | ≥ 3 | {ratio:.1f} | {verdict} |"
-        )
+        lines.append(f"| pace RMS, apt, times better than ±10 % | ≥ 3 | {ratio:.1f} | {verdict} |")
     step = result["step"]
     verdict = "kept" if step["rates_ms"] < 50 else "**missed**"
     lines.append(
