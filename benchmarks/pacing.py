@@ -24,6 +24,7 @@ from server.pacing import pace
 from server.pacing.goals import HOURS, IMPRESSION, PPM, Goals, Seen, Supply
 
 MARKERS = ("<!-- pacing:begin -->", "<!-- pacing:end -->")
+PAGE = IMAGES.parent / "pacing.md"
 README = Path(__file__).with_name("README.md")
 
 
@@ -127,6 +128,7 @@ def main() -> None:
     if asked.write is not None:
         result = json.loads((Path(asked.write) if asked.write else newest("pacing")).read_text())
         insert(README, figures.tables(result), MARKERS)
+        insert(PAGE, figures.bars(result), MARKERS)
         draw(result, IMAGES / "pacing.svg")
         return
     size = {"items": 60, "seconds": 10_800} if asked.quick else {"items": 200, "seconds": 86_400}
