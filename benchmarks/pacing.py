@@ -24,6 +24,7 @@ from server.pacing import pace
 from server.pacing.goals import HOURS, IMPRESSION, PPM, Goals, Seen, Supply
 
 MARKERS = ("<!-- pacing:begin -->", "<!-- pacing:end -->")
+PAGE = IMAGES.parent / "pacing.md"
 README = Path(__file__).with_name("README.md")
 
 
@@ -121,16 +122,18 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--seeds", type=int, nargs="*", default=[1, 2, 3])
     parser.add_argument("--rules", nargs="*", default=list(RULES), choices=RULES)
+    parser.add_argument("--output", type=Path, help="instead of one in benchmarks/results")
     parser.add_argument("--write", nargs="?", const="", metavar="RESULT")
     asked = parser.parse_args()
     if asked.write is not None:
         result = json.loads((Path(asked.write) if asked.write else newest("pacing")).read_text())
         insert(README, figures.tables(result), MARKERS)
+        insert(PAGE, figures.bars(result), MARKERS)
         draw(result, IMAGES / "pacing.svg")
         return
     size = {"items": 60, "seconds": 10_800} if asked.quick else {"items": 200, "seconds": 86_400}
     kind = "quick" if asked.quick else "full"
-    path = RESULTS / f"pacing-{kind}-{datetime.now(UTC):%Y-%m-%d}.json"
+    path = asked.output or RESULTS / f"pacing-{kind}-{datetime.now(UTC):%Y-%m-%d}.json"
     result = measure(asked.seeds[:1] if asked.quick else asked.seeds, asked.rules, path, **size)
     print(figures.tables(result))
 

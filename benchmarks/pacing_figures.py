@@ -135,10 +135,10 @@ def tables(result: dict[str, Any]) -> str:
         f"| {100 * run['pace_p95']:.2f} % | {100 * run['pace_rms_apt']:.2f} % |"
         for run in order
     ]
-    return "\n".join([*lines, "", *_bars(result)])
+    return "\n".join([*lines, "", bars(result)])
 
 
-def _bars(result: dict[str, Any]) -> list[str]:
+def bars(result: dict[str, Any]) -> str:
     ours = [run for run in result["runs"] if run["rule"] == "ours"]
     words: Sequence[tuple[str, str, str]] = (
         ("overspent_units", "CPM overspend, units", "{:,.0f}"),
@@ -161,16 +161,14 @@ def _bars(result: dict[str, Any]) -> list[str]:
     ratio = better(result)
     if ratio is not None:
         verdict = "kept" if ratio >= 3 else "**missed**"
-        lines.append(
-            f"| pace RMS where supply ≤ 100 budgets, times better than ±10 % | ≥ 3 | {ratio:.1f} | {verdict} |"
-        )
+        lines.append(f"| pace RMS, apt, times better than ±10 % | ≥ 3 | {ratio:.1f} | {verdict} |")
     step = result["step"]
     verdict = "kept" if step["rates_ms"] < 50 else "**missed**"
     lines.append(
         f"| rates of {step['lines']:,} line items, CPU ms | < 50 | {step['rates_ms']:.0f} "
         f"(and {step['observe_ms']:.0f} to observe) | {verdict} |"
     )
-    return lines
+    return "\n".join(lines)
 
 
 def better(result: dict[str, Any]) -> float | None:

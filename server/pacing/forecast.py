@@ -26,11 +26,12 @@ from server.pacing.goals import HOURS, Numbers, Supply
 
 MEMORY_WEEKS: Final = 4.0  # an hour of the week seen so long ago counts a third
 MIX_HOURS: Final = 168.0  # and where a line item delivered
-SHRINK: Final = 1.0  # weeks of evidence that stand against an hour's own
+SHRINK: Final = 0.2  # weeks of evidence that stand against an hour's own: weeks are much alike
 SHARE: Final = 0.05  # the first guess: of its sites' requests a line item wins so many
 GUESS: Final = 1.0  # what it is worth, in impressions of evidence
 PLACES: Final = 2.0  # impressions of one line item a request at most, for the ceiling
 PARTS: Final = 8  # a line item's mix of sites is told in eighths, so that many share a row
+_ROUNDS: Final = 3
 _SCHEMA: Final = 1
 
 
@@ -103,9 +104,12 @@ class Forecast:
 
     def _hourly(self) -> Numbers:
         """[site, HOURS] requests an hour."""
-        everywhere = _shape(self._sums.sum(axis=0), self._seen.sum(axis=0))
-        known = (self._seen * everywhere).sum(axis=1)
-        level = self._sums.sum(axis=1) / np.maximum(known, 1e-9)
+        everywhere = np.ones(HOURS)
+        level = np.zeros(len(self._sums))
+        # Each site by its own level, else one that is new and small would bend the shape of all.
+        for _ in range(_ROUNDS):
+            level = self._sums.sum(axis=1) / np.maximum((self._seen * everywhere).sum(axis=1), 1e-9)
+            everywhere = _shape(self._sums.sum(axis=0), level @ self._seen, level.sum())
         prior = level[:, None] * everywhere
         hourly: Numbers = (self._sums + SHRINK * prior) / (self._seen + SHRINK)
         return hourly
@@ -202,14 +206,17 @@ def week_hour(hour: int) -> int:
     return (hour + 72) % HOURS
 
 
-def _shape(sums: Numbers, seen: Numbers) -> Numbers:
-    """[HOURS] of mean 1: hour of week shrunk to hour of day, and that to no shape at all."""
-    whole = sums.sum() / max(seen.sum(), 1e-9)
-    if whole <= 0:
+def _shape(sums: Numbers, due: Numbers, a_week: float) -> Numbers:
+    """[HOURS] of mean 1: hour of week shrunk to hour of day, and that to no shape at all.
+
+    `due` is what there would be without any shape, `a_week` what one week's hour adds to it.
+    """
+    if due.sum() <= 0:
         return np.ones(HOURS)
-    by_day, seen_by_day = sums.reshape(7, 24).sum(axis=0), seen.reshape(7, 24).sum(axis=0)
-    day = (by_day + SHRINK * whole) / (seen_by_day + SHRINK)
-    week = (sums + SHRINK * np.tile(day, 7)) / (seen + SHRINK)
+    doubt = SHRINK * a_week
+    by_day, due_by_day = sums.reshape(7, 24).sum(axis=0), due.reshape(7, 24).sum(axis=0)
+    day = (by_day + doubt * sums.sum() / due.sum()) / (due_by_day + doubt)
+    week = (sums + doubt * np.tile(day, 7)) / (due + doubt)
     shape: Numbers = week / week.mean()
     return shape
 

@@ -192,7 +192,7 @@ def levels(state: State, supply: Supply) -> Numbers:
     trust = np.where(strength < SURE, state.slow_seen / (state.slow_seen + strength), 0.0)
     slow = (state.slow_seen + strength) / (state.slow_due + strength * crude**-trust)
     level = (state.fast_seen + FAST_STRENGTH) / (state.fast_due + FAST_STRENGTH / slow)
-    return np.clip(level, 1e-5, 1e5)
+    return np.asarray(np.clip(level, 1e-5, 1e5))
 
 
 def level_at_most(state: State, supply: Supply, a_second: Numbers) -> Numbers:
