@@ -20,7 +20,7 @@ from server.pacing.booked import QUARTER_S, Booked, booked
 from server.pacing.counted import Billed, Counted
 from server.pacing.forecast import Forecast
 from server.pacing.goals import Supply
-from server.pacing.solving import seen_of
+from server.pacing.solving import seen_of, supply_of
 from server.pacing.standing import HOURS_SHOWN, PLAN_AGE_MAX_S, View, in_order
 from server.pacing.standing_output import to_json, to_page, to_table
 from server.pacing.state import State
@@ -185,7 +185,7 @@ class Looking:
         if learned is not None:
             try:
                 state = State.restored(learned.state, goals)
-                supply = Forecast.restored(learned.forecast).supply(goals_of.lines, now)
+                supply = supply_of(Forecast.restored(learned.forecast), goals_of, now)
             except ValueError:
                 supply = None  # of another adcore: shown without what it would tell
         if supply is not None and billed is not None and state.time_s < billed.time_s:

@@ -7,6 +7,7 @@ counts ─► billed ──┘
 
 import logging
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Final, Protocol
 
 import numpy as np
@@ -26,6 +27,11 @@ HOUR_READY_S: Final = 600  # after its end: what was decided in it has been bill
 HOURS_LEARNED_MAX: Final = 5 * 7 * 24  # of the past: what the forecast still remembers
 HOURS_A_STEP: Final = 6  # reading a busy hour takes a tenth of a second
 SUPPLY_S: Final = 3600.0  # until daylight saving and closed hours are looked up again
+
+# Impressions of one line item, where no hour was learned yet. Without it, rates would take minutes
+# to rise in a new installation. What a wrong guess may cost is bounded anyway: a window of ten
+# seconds grants a fiftieth of a limit at most.
+A_SECOND_UNKNOWN: Final = 100.0
 
 log = logging.getLogger(__name__)
 
@@ -103,7 +109,7 @@ class Solver:
             self.follow(self._catalog, int(now_s))
         goals = self.booked.goals
         if self.supply is None or self._is_old or now_s - self._supply_s > SUPPLY_S:
-            supply = self.forecast.supply(self.booked.lines, now_s)
+            supply = supply_of(self.forecast, self.booked, now_s)
             if self.supply is not None:
                 pace.rescale(self.state, self.supply, supply)
             self.supply, self._supply_s, self._is_old = supply, now_s, False
@@ -125,6 +131,13 @@ class Solver:
             return None
         packed = self.state.packed(), self.forecast.packed()
         return Learned(SCHEMA, version, int(now_s), generation, *packed)
+
+
+def supply_of(forecast: Forecast, booked: Booked, now_s: float) -> Supply:
+    """Give the forecast; of traffic that nothing is known of, say that it has a bound."""
+    supply = forecast.supply(booked.lines, now_s)
+    ceiling = np.minimum(supply.ceiling, A_SECOND_UNKNOWN)
+    return replace(supply, ceiling=np.where(np.isinf(supply.ceiling), ceiling, supply.ceiling))
 
 
 def seen_of(booked: Booked, billed: Billed, ghosts: int | None = 0) -> Seen:

@@ -97,7 +97,7 @@ class Work:
         stores = [CountsStore(self._client, self._keys, number) for number in self._numbers]
         solver = Solver(stores, len(self._required))
         solver.restore(self._learned.load())
-        self._generation, self._solved_s, self._saved_s = 0, 0.0, monotonic_s
+        self._generation, self._solved_s, self._saved_s = 0, 0.0, monotonic_s - SAVE_S
         settler = Settler(self._budgets, stores, len(self._required))
         self._solver, self._settler = solver, settler
         return solver, settler
