@@ -130,7 +130,7 @@ class Looking:
         billed = counted.look(goals_of) if self._shards else None
         first = (now // 3600 - HOURS_SHOWN + 1) * 3600 // QUARTER_S
         quarters = counted.quarters(range(first, now // QUARTER_S + 1)) if self._shards else {}
-        settled_s, accounts, notes = self._accounts(goals_of)
+        settled_s, accounts, ghosts, notes = self._accounts(goals_of)
         state, supply = self._knowledge(goals_of, billed, now)
         known = Known(
             catalog=catalog,
@@ -140,6 +140,7 @@ class Looking:
             billed=billed,
             rates_ppm=_rates(plan) if plan and now - plan.made_at_s <= PLAN_AGE_MAX_S else None,
             accounts=accounts,
+            ghosts=ghosts,
             quarters=quarters or {},
             now_s=now,
         )
@@ -194,13 +195,14 @@ class Looking:
 
     def _accounts(
         self, goals_of: Booked
-    ) -> tuple[int | None, dict[str, tuple[int, int]], list[str]]:
+    ) -> tuple[int | None, dict[str, tuple[int, int]], int, list[str]]:
         """Give the end of the last settled window, and each account's base and what is out."""
         state = self._budgets.state()
         if state is None:
             return (
                 None,
                 {},
+                0,
                 ["Redis has no accounts: nothing is granted until control makes them"],
             )
         out = self._budgets.out()
@@ -212,11 +214,12 @@ class Looking:
         notes = []
         if state.is_lost:
             notes.append("Redis has lost accounts: nothing is granted until control resets them")
-        if ghosts := len(self._budgets.ghosts()):
+        ghosts = len(self._budgets.ghosts())
+        if ghosts:
             notes.append(
                 f"{ghosts} lease windows may be lost: what they may have granted is held back"
             )
-        return (state.settled + 1) * WINDOW_S, found, notes
+        return (state.settled + 1) * WINDOW_S, found, ghosts, notes
 
 
 def _rates(plan: Plan) -> dict[int, int]:

@@ -91,6 +91,7 @@ class Limit(Struct, frozen=True, kw_only=True):
     is_campaign: bool  # shared with the campaign's other line items
     is_daily: bool
     limit: int
+    window_max: int = 0  # the most that is granted in ten seconds
     billed: int  # of its period, by the ledger
     leased: int | None = None  # granted and not settled: some of it is billed already
     planned: int | None = None  # what its plan wants by now

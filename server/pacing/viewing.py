@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Final
 
 import msgspec
@@ -37,7 +37,7 @@ _SLUGS: Final = {
 _FINAL: Final = {"not_started", "ended", "paused"}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Known:
     """All that there is to say something from."""
 
@@ -51,6 +51,8 @@ class Known:
     """By line item, in force; None: there is no plan that servers use."""
     accounts: Mapping[str, tuple[int, int]] | None
     """Base and open of each account that is open, by PERIOD/ACCOUNT; None: not known."""
+    ghosts: int
+    """Windows whose grants may be lost."""
     quarters: Mapping[int, SpentByLine]
     """What was billed, of the last 24 hours."""
     now_s: int
@@ -129,6 +131,7 @@ def _limit(
         is_campaign=limited.is_campaign,
         is_daily=limited.period != EVER,
         limit=limited.account.limit,
+        window_max=limited.account.window_max,
         billed=int(spent[number]),
         leased=leased,
         planned=None if planned is None else round(planned[number]),
@@ -214,6 +217,8 @@ def _reason(
         return "spent"
     if known.accounts is not None and any(limit.key not in known.accounts for limit in limits):
         return "not_opened"
+    if any(_is_held_back(known, limit) for limit in limits):
+        return "no_lease"
     if not is_in_hours(item, known.now_s):
         return "outside_hours"
     if rate is None:
@@ -227,6 +232,15 @@ def _reason(
     if slug == "on_plan" and rate < PPM:
         return "throttled"
     return slug
+
+
+def _is_held_back(known: Known, limit: Limit) -> bool:
+    """Whether all that a limit has left may have been granted in windows that are lost."""
+    if not known.ghosts or known.accounts is None:
+        return False
+    base, out = known.accounts[limit.key]
+    held = known.ghosts * limit.window_max
+    return base + out < limit.limit <= base + out + held
 
 
 def is_in_hours(item: LineItem, now_s: int) -> bool:
@@ -253,7 +267,7 @@ def _hint(known: Known, item: LineItem, reason: str) -> str:
     causes.append("beaten in the auction, or below a placement's floor")
     if item.frequency_caps:
         caps = ", ".join(
-            f"{cap.impressions} in {timedelta(seconds=cap.window_s)}" for cap in item.frequency_caps
+            f"{cap.impressions} in {_span_text(cap.window_s)}" for cap in item.frequency_caps
         )
         causes.append(f"held back by its frequency caps ({caps})")
     if item.dayparts:
@@ -262,6 +276,14 @@ def _hint(known: Known, item: LineItem, reason: str) -> str:
         f"It may be {'; '.join(causes)}. Which, only the servers know: "
         "`adcore explain REQUEST.json` says it for one request."
     )
+
+
+def _span_text(seconds: int) -> str:
+    for unit, length in (("day", 86_400), ("hour", 3600), ("minute", 60)):
+        if seconds % length == 0:
+            count = seconds // length
+            return f"{count} {unit}{'' if count == 1 else 's'}"
+    return f"{seconds} s"
 
 
 # -- the last 24 hours -----------------------------------------------------------------------------
