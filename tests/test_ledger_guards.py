@@ -28,7 +28,7 @@ from server.ledger.receiver import Ack, Batch, Receiver, Watermark
 from server.ledger.sender import BEYOND_ALL, Query, Sender, _Stream, done_segments
 from server.metrics import Metrics
 from server.store import Keyspace, connect, counts
-from server.store.buckets import EVER, Bucket, Spent, hour
+from server.store.buckets import EVER, Bucket, Spent, hour, window
 from server.store.counts import CountsStore
 from tests.frames import STREAM, framed, frames
 from tests.guards import simulate, without, without_frame_crc, without_in_script
@@ -39,6 +39,13 @@ from tests.sim.redis_twin import RedisTwin
 from tests.sim.world import World
 
 ONE = {hour(1): {b"1.1.1.clicks": 1}}
+
+
+def closed_leases_bill(patch: pytest.MonkeyPatch) -> None:
+    """Neither the counter nor its oracle knows better: only what was settled tells."""
+    patch.setattr(counter, "closed_window", lambda now_s: -1)
+    without(Oracle.is_open, (" < begin_s + LEASE_OPEN_S", ""))(patch)
+
 
 SIMULATED = {
     # -- what is sent once is taken once, and nothing is left out
@@ -102,6 +109,7 @@ SIMULATED = {
     "a closed lease bills nothing": lambda patch: patch.setattr(
         counter, "closed_window", lambda now_s: -1
     ),
+    "a closed window is final": closed_leases_bill,
     "nor does one that has not begun": without(
         Oracle.is_open, ("begin_s - HELD_S <= self.now_s < ", "self.now_s < ")
     ),
@@ -179,6 +187,12 @@ def torn_counts(store: CountsStore) -> None:
     assert store.ever()[0] is None
 
 
+def a_window_that_may_have_expired(store: CountsStore) -> None:
+    assert store.apply("", "log:9:0", {window(1): {b"4.clicks": 1}}, 7) is None
+    assert store.spent_in(1, 7_220) == (7, {4: Spent(clicks=1)})
+    assert store.spent_in(1, 7_221)[0] is None
+
+
 CHECK = "if found ~= ARGV[1] then"
 GET = "local found = redis.call('GET', {}) or ''"
 
@@ -200,6 +214,10 @@ IN_REDIS = {
     ),
     "no time in a part of a rebuild": (
         without_in_script("apply_counts.lua", "redis.call('DEL', time)", ""), counts_filled_in_part
+    ),
+    "no time for what may have expired": (
+        without(CountsStore._spent, ("time_s is not None and any", "False and any")),
+        a_window_that_may_have_expired,
     ),
     "no time where the counts are torn": (
         without(counts._place, ("ends[0] != ends[1]", "False")), torn_counts

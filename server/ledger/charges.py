@@ -21,7 +21,7 @@ from server.store.counts import CountsStore
 
 HOUR_S: Final = SPANS[HOUR].seconds
 QUARTER_S: Final = SPANS[QUARTER].seconds
-AHEAD_S: Final = 900  # a lease may be of a window that the clock of this machine has yet to see
+AHEAD_S: Final = 900  # the ledger may be ahead of this machine's clock, and a lease of that
 NANOS_PER_MICRO: Final = 1000
 _REVENUE: Final = b"revenue_nanos"
 
@@ -109,7 +109,7 @@ def spent(stores: list[CountsStore], budgets: Budgets, from_s: int, now_s: int) 
     By quarters while Redis has all of them. None while the counts of a shard are being rebuilt.
     """
     first_s = budgets.first_s(from_s) // HOUR_S * HOUR_S
-    is_by_hour = quarter(first_s // QUARTER_S).is_over(now_s)
+    is_by_hour = quarter(first_s // QUARTER_S).is_over(now_s + AHEAD_S)
     steps: dict[int, Nanos] = {}
     ever: Nanos = {}
     for store in stores:

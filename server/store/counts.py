@@ -23,6 +23,9 @@ from server.store.keyspace import Keyspace
 TORN: Final = "torn"
 """In a cursor's place: Redis has a part of a change in its counts, which only `clear` mends."""
 
+# What is not over is there, though a lease's window may begin so long after the log's time.
+EXPIRY_MARGIN_S: Final = 600
+
 SpentByLine = dict[int, Spent]
 _MEASURES: Final = {name: name for name in Spent._fields}
 
@@ -66,7 +69,8 @@ class CountsStore:
         """
         arguments: list[Any] = [expected, following, "" if time_s is None else time_s]
         for bucket, fields in deltas.items():
-            arguments += (str(bucket), bucket.kept_s, len(fields))
+            lives_s = bucket.kept_s + EXPIRY_MARGIN_S if bucket.kept_s else 0
+            arguments += (str(bucket), lives_s, len(fields))
             for pair in fields.items():
                 arguments += pair
         with translated():
@@ -105,18 +109,26 @@ class CountsStore:
             (cursor, _), (counts,) = self._read([bucket])
             yield bucket, cursor, counts
 
-    def spent_in(self, number: int) -> tuple[int | None, SpentByLine]:
+    def spent_in(self, number: int, now_s: int = 0) -> tuple[int | None, SpentByLine]:
         """Give the log's time and, by line item, what was billed in a window by then.
 
-        It is all that ever will be once that time has closed the window. No time: nothing is known.
+        It is all that ever will be once that time has closed the window. No time: nothing is known,
+        as of a window so old that Redis may have let go of it: by the log's time, or by `now_s`,
+        Redis's own clock. A log that stood still for hours has an old time and lost windows, so who
+        settles by this must say how late it is.
         """
-        time_s, (spent,) = self.spent([window(number)])
+        time_s, (spent,) = self._spent([window(number)], now_s)
         return time_s, spent
 
-    def quarters(self, numbers: Iterable[int]) -> tuple[int | None, dict[int, SpentByLine]]:
-        """Give the log's time and, by quarter of an hour, what was billed in it by then."""
+    def quarters(
+        self, numbers: Iterable[int], now_s: int = 0
+    ) -> tuple[int | None, dict[int, SpentByLine]]:
+        """Give the log's time and, by quarter of an hour, what was billed in it by then.
+
+        No time if one of them may be gone, as in `spent_in`.
+        """
         asked = [*numbers]
-        time_s, spent = self.spent(map(quarter, asked))
+        time_s, spent = self._spent([quarter(number) for number in asked], now_s)
         return time_s, dict(zip(asked, spent, strict=True))
 
     def ever(self) -> tuple[int | None, SpentByLine]:
@@ -124,12 +136,19 @@ class CountsStore:
 
         Not for every second: of 100,000 line items it keeps Redis from all others for 0.13 s.
         """
-        time_s, (spent,) = self.spent([EVER])
+        time_s, (spent,) = self._spent([EVER], 0)
         return time_s, spent
 
-    def spent(self, buckets: Iterable[Bucket]) -> tuple[int | None, list[SpentByLine]]:
+    def spent(
+        self, wanted: Iterable[Bucket], now_s: int = 0, /
+    ) -> tuple[int | None, list[SpentByLine]]:
         """Give the log's time, and what was billed in each of these by then, all at one moment."""
+        return self._spent([*wanted], now_s)
+
+    def _spent(self, buckets: list[Bucket], now_s: int) -> tuple[int | None, list[SpentByLine]]:
         (_, time_s), counts = self._read(buckets)
+        if time_s is not None and any(bucket.is_over(max(time_s, now_s)) for bucket in buckets):
+            time_s = None
         return time_s, [_by_line(fields) for fields in counts]
 
     def _read(

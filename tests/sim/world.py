@@ -11,11 +11,13 @@ import pytest
 
 from server.errors import LedgerError
 from server.events.frames import Frames
+from server.events.leases import closed_window
 from server.events.records import RECORD_BEACON, RECORD_DECISION, Answered, Beacon, Decision
 from server.ledger import applier, counter, memory, wal
 from server.ledger.applier import Cursor
 from server.ledger.receiver import Ack, Batch
 from server.ledger.sender import Query, Shards
+from server.store.buckets import WINDOW, Totals
 from tests.sim import oracle
 from tests.sim.disk import SimFolder
 from tests.sim.machines import START_S, Node, Shard
@@ -46,6 +48,15 @@ def small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(oracle, name, small)
 
 
+def _windows(log: Totals, last: int) -> Totals:
+    """Pick the windows up to a number."""
+    return {
+        bucket: fields
+        for bucket, fields in log.items()
+        if bucket.kind == WINDOW and bucket.number <= last
+    }
+
+
 class World:
     """`run` takes steps with faults, then heals everything and lets it settle."""
 
@@ -68,6 +79,7 @@ class World:
         self.trace: deque[str] = deque(maxlen=40)
         self.detected = 0
         self.flipped = False
+        self.closed: dict[int, tuple[int, Totals]] = {}  # by shard, as it was read last
 
     def _node(self, number: int) -> Node:
         return Node(f"n{number}", self.random, self.routing, self.shard_count)
@@ -390,6 +402,15 @@ class World:
             found, said = redis.counts.get(bucket), log.get(bucket)
             if found is not None or not bucket.is_over(now_s):
                 assert found == said, f"{bucket} of shard {shard.number}: {found}, not {said}"
+        self._check_closed(shard.number, now_s, log)
+
+    def _check_closed(self, number: int, now_s: int, log: Totals) -> None:
+        """What was billed of a window stays as it was when it was closed: it settles leases."""
+        before_s, before = self.closed.get(number, (0, {}))
+        if now_s >= before_s:
+            closed = _windows(log, closed_window(before_s))
+            assert closed == before, f"a closed window of shard {number} has changed"
+            self.closed[number] = now_s, _windows(log, closed_window(now_s))
 
     def _check_nothing_lost(self, found: dict[tuple[str, int], tuple[int, bytes]]) -> None:
         written = {
