@@ -20,7 +20,7 @@ from server.store.keyspace import Keyspace
 
 WANT_MAX: Final = 1_000_000  # impressions in one want; with it every product in the script is exact
 AMOUNT_MAX: Final = (1 << 53) - 1
-UNSETTLED_MAX: Final = 720  # windows: two hours, for which the ledger keeps a window's counts
+UNSETTLED_MAX: Final = 700  # windows: a little less than the ledger keeps a window's counts
 GHOSTS_MAX: Final = 64  # windows: more would leave nothing of any limit, so a reset costs no more
 DATED_KEPT_S: Final = 50 * 3600  # a day's account: 25 hours, opened an hour ahead, settled later
 UNKNOWN: Final = -1
@@ -168,7 +168,7 @@ class BudgetStore:
             for want in call.wants
         ]
         returns = [
-            (place(self._keys.budget_granted(window)), window, _flat(amounts))
+            (place(self._keys.budget_granted(window)), window, [*amounts], [*amounts.values()])
             for window, amounts in call.returns.items()
         ]
         head = (call.server, call.sequence, call.seen, call.window)
@@ -195,7 +195,7 @@ class BudgetStore:
         """What is granted in windows that are not settled, by `Limit.field`."""
         with translated():
             found = self._client.hgetall(self._keys.budget_open)
-        return {name.decode(): int(amount) for name, amount in found.items()}
+        return {name.decode(): int(amount) for name, amount in found.items() if amount != b"0"}
 
     def ghosts(self) -> set[int]:
         with translated():

@@ -1,15 +1,15 @@
 -- Takes back what a server did not use, and grants it what it wants. All or nothing.
 --
--- The fence: what Redis lost (a restart, a failover to a stale replica) may have held grants. Another
--- run id than the state's says so: the windows that may be lost become ghosts. Each is taken to have
--- granted as much as one window may, and nothing is granted in it any more. For the same reason a
--- call counts itself first and last (see apply_counts).
+-- The fence: what Redis lost (a restart, a failover to a stale replica) may have held grants.
+-- Another run id than the state's says so: the windows that may be lost become ghosts. Each is taken
+-- to have granted as much as one window may, and nothing is granted in it any more. For the same
+-- reason a call counts itself first and last (see apply_counts).
 --
--- KEYS: state, servers, ghosts, open, granted of the call's window, then the bases and the granted of
---       other windows that the call points at by their place among all KEYS
--- ARGV: the call (`Call` in budgets.py) as msgpack, the moment in microseconds (empty: Redis's own),
---       a window's length in microseconds, how many windows may be unsettled, how many ghosts at most
--- Returns a status, the moment, seq, then what each want is granted: -1 where an account is unknown.
+-- KEYS: state, servers, ghosts, open, granted of the call's window, then the bases and the granted
+--       of other windows that the call points at by their place among all KEYS
+-- ARGV: the call (`Call` in budgets.py) as msgpack, the moment in microseconds (empty: Redis's
+--       own), a window's length in microseconds, how many windows may be unsettled, and be ghosts
+-- Returns a status, the moment, seq, then what each want is granted: -1 where an account is unknown
 local state, servers, ghosts, open, granted = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local server, sequence, seen, window, accounts, wants, returns = unpack(cmsgpack.unpack(ARGV[1]))
 local window_us, unsettled_max, ghosts_max = tonumber(ARGV[3]), tonumber(ARGV[4]), tonumber(ARGV[5])
@@ -93,26 +93,32 @@ local function read(key, fields)
   end
   return values
 end
+local function append(list, one, other)
+  list[#list + 1] = one
+  list[#list + 1] = other
+end
 local function write(key, pairs_of)
   for first = 1, #pairs_of, BATCH do
     redis.call('HSET', key, unpack(pairs_of, first, math.min(first + BATCH - 1, #pairs_of)))
   end
 end
 
--- Returns: [place of granted, its window, [field, amount] ...]. Never more than is known as granted:
--- some of it may be lost, and stands under the ghosts then.
+-- Returns: [place of granted, its window, [field, field ...], [amount, amount ...]]. Never more than
+-- is known as granted: some of it may be lost, and stands under the ghosts then.
 for _, entry in ipairs(returns) do
-  local key, of, fields = KEYS[entry[1]], entry[2], entry[3]
+  local key, of, fields, amounts = KEYS[entry[1]], entry[2], entry[3], entry[4]
   if of > settled then
-    for i = 1, #fields, 2 do
-      local amount = math.min(fields[i + 1], tonumber(redis.call('HGET', key, fields[i])) or 0)
+    local grants, opens = read(key, fields), read(open, fields)
+    local granted_pairs, open_pairs = {}, {}
+    for i, field in ipairs(fields) do
+      local amount = math.min(amounts[i], grants[i] or 0)
       if amount > 0 then
-        redis.call('HINCRBY', key, fields[i], -amount)
-        if redis.call('HINCRBY', open, fields[i], -amount) <= 0 then
-          redis.call('HDEL', open, fields[i])
-        end
+        append(granted_pairs, field, grants[i] - amount)
+        append(open_pairs, field, math.max(opens[i] - amount, 0))
       end
     end
+    write(key, granted_pairs)
+    write(open, open_pairs)
   end
 end
 
@@ -147,8 +153,8 @@ for i, account in ipairs(accounts) do
   added[i] = 0
 end
 
--- What `part` of `want` impressions cost when all cost `cost`, rounded up; exact, because no product
--- here reaches 2^53 (want <= 10^6).
+-- What `part` of `want` impressions cost when all cost `cost`, rounded up; exact, because no
+-- product here reaches 2^53 (want <= 10^6).
 local function cost_of(part, want, cost)
   local each = math.floor(cost / want)
   return each * part + math.ceil((cost - each * want) * part / want)
@@ -189,10 +195,8 @@ end
 local open_pairs, granted_pairs = {}, {}
 for i, amount in ipairs(added) do
   if amount > 0 then
-    table.insert(open_pairs, fields[i])
-    table.insert(open_pairs, (opens[i] or 0) + amount)
-    table.insert(granted_pairs, fields[i])
-    table.insert(granted_pairs, (grants[i] or 0) + amount)
+    append(open_pairs, fields[i], (opens[i] or 0) + amount)
+    append(granted_pairs, fields[i], (grants[i] or 0) + amount)
   end
 end
 if #open_pairs > 0 then

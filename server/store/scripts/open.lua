@@ -1,8 +1,8 @@
 -- Opens accounts that are new, each with what is spent of it up to the last window settled.
 --
 -- KEYS: state, the bases
--- ARGV: the window that the amounts go up to, then for each base: how many seconds it is kept (0: for
---       ever), and as msgpack: [name, amount, name, amount ...]
+-- ARGV: the window that the amounts go up to, then for each base: how many seconds it is kept (0:
+--       for ever), and as msgpack: [name, amount, name, amount ...]
 -- Returns nil, or the last window settled, with nothing changed, if it is another one; "lost" where
 -- only reset helps.
 local found = redis.call('HMGET', KEYS[1], 'settled', 'begun', 'done', 'lost')

@@ -5,8 +5,8 @@
 -- KEYS: state, servers, ghosts, open, then all bases and granted that may be there
 -- ARGV: the last window closed, the last to become a ghost, the moment in microseconds (empty:
 --       Redis's own), a window's length in microseconds
--- Returns nil, or with nothing changed: "kept" if the state is not lost, "late" if the last ghost is
--- not the window after this one or later.
+-- Returns nil, or with nothing changed: "kept" if the state is not lost, "late" if the last ghost
+-- is not the window after this one or later.
 local state = KEYS[1]
 local settled, final, window_us = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARGV[4])
 local now_us = tonumber(ARGV[3])

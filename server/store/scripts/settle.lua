@@ -2,8 +2,8 @@
 --
 -- KEYS: state, servers, ghosts, open, granted of the window, the bases
 -- ARGV: the window, then for each base as msgpack: [name, amount, name, amount ...]
--- Returns nil, or the last window settled, with nothing changed, if it is not the one before; "lost"
--- where only reset helps.
+-- Returns nil, or the last window settled, with nothing changed, if it is not the one before;
+-- "lost" where only reset helps.
 local state, servers, ghosts, open, granted = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local window = tonumber(ARGV[1])
 local found = redis.call('HMGET', state, 'settled', 'begun', 'done', 'lost')
