@@ -223,3 +223,26 @@ def test_a_window_of_our_own_is_corrected_by_redis(server):
     assert server.left() == 1
     assert server.count(table.LEASE_CALLS, "window") == 1
     assert server.table.left(server.slot)[0] == server.store.now_us() // 10**7
+
+
+def test_a_spent_line_item_is_asked_for_more_and_more_rarely():
+    line = Line(0, (), 0.0)
+    pauses = []
+    for second in range(100):
+        before = line.refused_s
+        line.note(0, 0, 0, 1.0, 0.0)
+        if line.asks_at_s <= second:
+            line.answer(0, float(second))
+            pauses.append(line.refused_s)
+        assert line.refused_s >= before
+    assert pauses == [1, 2, 4, 8, 16, 32, 32, 32]
+    line.answer(3, 0.0)
+    assert line.refused_s == 0
+
+
+def test_nothing_is_asked_for_where_there_are_no_budgets(tmp_path, redis_url):
+    server = Server(tmp_path, redis_url, with_goal(None))
+    assert server.agent.step()
+    assert not any(
+        server.count(table.LEASE_CALLS, result) for result in table.LEASE_CALLS.labels["result"]
+    )

@@ -93,8 +93,8 @@ def test_the_table_without(tmp_path, monkeypatch, old, new, test):
     ("old", "new", "test"),
     [
         pytest.param(
-            "            wins = snapshot.index.select(request, live, draw)\n",
-            "            return wins\n",
+            "if self._lease(wins, leased, live, window):\n                return wins\n",
+            "self._lease(wins, leased, live, window)\n            return wins\n",
             test_filling.test_a_winner_has_a_unit_and_who_needs_none_has_none,
             id="select again",
         ),

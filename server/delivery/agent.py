@@ -36,7 +36,9 @@ RAMP: Final = 3.0  # a line item that used up all it had is given so much more o
 SLEEPS_AFTER_S: Final = 600.0
 EMPTY_S: Final = 60.0  # an entry is empty for so long before another line item has it
 WANTS_MAX: Final = 500  # in one call: Redis answers nobody else for some milliseconds
+REFUSED_S_MAX: Final = 32.0  # a spent line item is asked for so rarely: units do come back
 RENEWAL_STEPS: Final = 8  # a window's renewals are spread over so many of its seconds
+FAILED: Final = "failed"
 _NS: Final = 1e9
 
 log = logging.getLogger(__name__)
@@ -51,6 +53,8 @@ class Line:
         self.rate_per_s = 0.0
         self.wanted_at_s = now_s
         self.target = 1
+        self.refused_s = 0.0  # the pause after the last time that it got nothing
+        self.asks_at_s = 0.0
         # What the lease in the table was granted from; None: not by us, or from several.
         self.window = 0
         self.granted_from: tuple[Account, ...] | None = None
@@ -66,6 +70,12 @@ class Line:
         if missed and not left:
             self.target = max(self.target, math.ceil(RAMP * taken))
         self.target = min(self.target, WANT_MAX)
+
+    def answer(self, units: int, now_s: float) -> None:
+        """Take a grant, or ask again later and later when there was none."""
+        self.refused_s = 0.0 if units > 0 else min(max(1.0, 2 * self.refused_s), REFUSED_S_MAX)
+        # A little early, so that it is in the step that it is meant for.
+        self.asks_at_s = now_s + self.refused_s - STEP_S / 2
 
 
 class Agent:
@@ -152,13 +162,15 @@ class Agent:
         window = self._window()
         self._expire(window)
         wanting = self._wanting(window)
-        answered = True
-        if not self._slots and not self._returns:
-            return answered
-        for first in range(0, max(len(wanting), 1), WANTS_MAX):
-            answered = answered and self._call(wanting[first : first + WANTS_MAX])
+        status = ""
+        if self._slots or self._returns:
+            # One call at least, to keep the clock. Where one gets nothing, no other will.
+            for first in range(0, max(len(wanting), 1), WANTS_MAX):
+                status = self._call(wanting[first : first + WANTS_MAX])
+                if status != "granted":
+                    break
         self._metrics.leases_held(self._table.held(), len(self._lines))
-        return answered
+        return status != FAILED
 
     def _window(self) -> int:
         """Redis's window; a guess before its first word, which costs a call."""
@@ -203,6 +215,8 @@ class Agent:
         wanting = []
         phase = int(self._stepped_at_s) % RENEWAL_STEPS
         for line in self._lines.values():
+            if line.asks_at_s > self._stepped_at_s:
+                continue
             of, units = self._table.left(line.slot)
             if of == window:
                 want = line.target - units
@@ -215,7 +229,8 @@ class Agent:
 
     # -- a call
 
-    def _call(self, wanting: Sequence[tuple[Line, int]]) -> bool:
+    def _call(self, wanting: Sequence[tuple[Line, int]]) -> str:
+        """Ask for them and give back; what came of it, as in LEASE_CALLS."""
         returns = {window: dict(amounts) for window, amounts in self._returns.items()}
         returned = self._returned
         # Whatever comes of it, they are not returned twice.
@@ -228,14 +243,14 @@ class Agent:
                     answer.now_us // (WINDOW_S * 1_000_000), wanting, returns
                 )
         except StoreError as error:
-            self._metrics.lease_called("failed")
-            self._note("failed", str(error))
-            return False
+            self._metrics.lease_called(FAILED)
+            self._note(FAILED, str(error))
+            return FAILED
         self._note(answer.status)
         if answer.status == "granted":
             self._metrics.leases_returned(returned)
             self._put(window, wanting, answer.granted)
-        return True
+        return answer.status
 
     def _ask(
         self,
@@ -269,6 +284,7 @@ class Agent:
         total = unopened = 0
         for (line, _), units in zip(wanting, granted, strict=True):
             unopened += units == UNKNOWN
+            line.answer(units, self._stepped_at_s)
             if units <= 0:
                 continue
             total += units
