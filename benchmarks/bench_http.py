@@ -13,18 +13,22 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
+from adcore.catalog import Goal
 from benchmarks import shop
 from benchmarks.answers import Replayer
 from benchmarks.bodies import API, COUNTRY_HEADER, SHAPES, Call, calls
+from server.clock import monotonic_ns
 from server.config import Config
 from server.delivery import bundle, kevel
 from server.delivery.answer import DECISION_ID_BYTES, Moment, Writer
 from server.delivery.core import Core
 from server.delivery.datacentres import Ranges
 from server.delivery.http import Ask, GivenHeaders
+from server.delivery.leasing import WINDOW_NS, LeaseTable
 from server.delivery.robots import Robots
-from server.delivery.snapshot import Holder
+from server.delivery.snapshot import LEASES, Holder
 from server.delivery.spool import Spool
 from server.delivery.tally import Tally
 from server.delivery.tracking import Tracker
@@ -33,6 +37,7 @@ from tests.delivery import BASE_URL, NOW_S, make_keyring, write_bundle
 
 LINES = int(os.environ.get("ADCORE_BENCH_LINES", "500"))
 SEED = 1
+UNITS = 10**9  # of each line item: more than a benchmark takes
 CALLS = 64
 CONFIG = Config(country_header=COUNTRY_HEADER)
 
@@ -54,6 +59,29 @@ def holder(folder: Path) -> Holder:
 
 @pytest.fixture(scope="module")
 def core(folder: Path, holder: Holder) -> Core:
+    return core_of(folder, holder)
+
+
+@pytest.fixture(scope="module")
+def leased_core(tmp_path_factory: pytest.TempPathFactory) -> Core:
+    """The same, where every line item serves on a lease only, and has one."""
+    folder = tmp_path_factory.mktemp("leased")
+    goal = Goal(unit="impressions", total=UNITS)
+    catalog = shop.catalog(LINES, SEED)
+    leased = tuple(replace(item, goal=goal) for item in catalog.line_items)
+    write_bundle(folder / "snapshot.bin", replace(catalog, line_items=leased))
+    bundle.make_current(folder, "snapshot.bin")
+    table = LeaseTable(folder / LEASES, create=True)
+    window = monotonic_ns() // WINDOW_NS + 1000  # none ends while this runs
+    for item in leased:
+        table.put(table.insert(item.id), window, UNITS)
+    table.announce()
+    holder = Holder(folder)
+    assert holder.poll(NOW_S)
+    return core_of(folder, holder)
+
+
+def core_of(folder: Path, holder: Holder) -> Core:
     metrics = Metrics(folder, "worker-0")
     spool = Spool(folder / "spool", "worker0", now_s=NOW_S, bytes_max=1 << 30)
     tracker = Tracker(
@@ -100,7 +128,16 @@ def test_bench_encode(benchmark: Any, made: list[Call], holder: Holder) -> None:
 
 def test_bench_core(benchmark: Any, made: list[Call], core: Core) -> None:
     """Bytes to bytes: all that our own code does for a request, admission and counting included."""
+    time_core(benchmark, made, core)
 
+
+def test_bench_core_on_leases(benchmark: Any, made: list[Call], leased_core: Core) -> None:
+    """The same, with a unit taken for each winner."""
+    time_core(benchmark, made, leased_core)
+    assert not leased_core.leases_refused()
+
+
+def time_core(benchmark: Any, made: list[Call], core: Core) -> None:
     def decide(asked: tuple[Ask, bytes]) -> int:
         ask, body = asked
         return (core.admit(ask) or core.decide(ask, body)).status

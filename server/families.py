@@ -311,9 +311,15 @@ PLANS = TABLE.counter(
     "Plans made, by what became of them; one that comes late is refused.",
     result=("written", "late"),
 )
-PLAN_VERSION = TABLE.gauge("adcore_plan_version", "The last plan written.", role=CONTROL)
-PLAN_AT_S = TABLE.gauge("adcore_plan_timestamp_seconds", "When it was made.", role=CONTROL)
-PLAN_LINES = TABLE.gauge("adcore_plan_line_items", "Line items in it.", role=CONTROL)
+CONTROL_PLAN_VERSION = TABLE.gauge(
+    "adcore_control_plan_version", "The last plan written.", role=CONTROL
+)
+CONTROL_PLAN_AT_S = TABLE.gauge(
+    "adcore_control_plan_timestamp_seconds", "When it was made.", role=CONTROL
+)
+CONTROL_PLAN_LINES = TABLE.gauge(
+    "adcore_control_plan_line_items", "Line items in it.", role=CONTROL
+)
 SOLVE_SECONDS = TABLE.histogram(
     "adcore_control_solve_seconds",
     "Making a plan: reading the counts, solving, writing.",

@@ -7,7 +7,6 @@ from unicodedata import east_asian_width
 
 BOLD, DIM, RED, GREEN, YELLOW, CYAN, PLAIN = (f"\x1b[{code}m" for code in (1, 2, 31, 32, 33, 36, 0))
 _LEVELS: Final = "▁▂▃▄▅▆▇█"
-_EIGHTHS: Final = " ▏▎▍▌▋▊▉█"
 
 
 def has_colour(stream: TextIO) -> bool:
@@ -40,10 +39,13 @@ def padded(text: str, width: int) -> str:
 
 
 def sparkline(amounts: Sequence[float]) -> str:
-    """One sign each: a dot for nothing, else its share of the largest, rounded up."""
+    """One sign each: a dot for nothing, else its share of the largest, rounded up.
+
+    The largest is no full block: lines above each other stay apart.
+    """
     most = max(amounts, default=0)
     return "".join(
-        _LEVELS[-int(-amount * len(_LEVELS) // most) - 1] if amount > 0 else "·"
+        _LEVELS[-int(-amount * (len(_LEVELS) - 1) // most) - 1] if amount > 0 else "·"
         for amount in amounts
     )
 
@@ -61,7 +63,7 @@ def columns_of(amounts: Sequence[float], height: int) -> list[str]:
 
 
 def bar(share: float, width: int) -> str:
-    """Fill a share of `width` cells, to an eighth of a cell; something shows as something."""
-    eighths = min(max(round(share * width * 8), 1 if share > 0 else 0), width * 8)
-    whole, rest = divmod(eighths, 8)
-    return ("█" * whole + (_EIGHTHS[rest] if rest else "")).ljust(width)
+    """Fill a share of `width` cells, to half a cell; something shows as something."""
+    halves = min(max(round(share * width * 2), 1 if share > 0 else 0), width * 2)
+    whole, rest = divmod(halves, 2)
+    return ("━" * whole + "╸" * rest).ljust(width, "─")

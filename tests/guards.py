@@ -67,10 +67,10 @@ def without_frame_crc(patch: pytest.MonkeyPatch) -> None:
     patch.setattr("server.ledger.sender.scan", scan)
 
 
-def without_in_script(name: str, old: str, new: str) -> Removal:
-    """Change one of the scripts that `server.store.counts` loads."""
+def without_in_script(name: str, old: str, new: str, module: str = "counts") -> Removal:
+    """Change one of the scripts that a module of `server.store` loads."""
     folder = SimpleNamespace(files=lambda package: _Changed(STORE, name, old, new))
-    return lambda patch: patch.setattr("server.store.counts.resources", folder)
+    return lambda patch: patch.setattr(f"server.store.{module}.resources", folder)
 
 
 def simulate(patch: pytest.MonkeyPatch) -> None:

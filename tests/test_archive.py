@@ -20,6 +20,7 @@ from server.ledger.folder import DiskFolder
 from server.ledger.reconcile import begin, reconcile
 from server.ledger.verify import verify
 from server.store import Keyspace
+from server.store.buckets import HOUR, Bucket
 from tests.shards import HOUR_S, NOON_S, Shard, beacon, decision
 
 pytestmark = pytest.mark.process
@@ -313,7 +314,7 @@ def test_a_checkpoint_that_is_being_swept_away_is_passed_over(shard, place):
     shard.write([beacon(outcome=3)], written_s=NOON_S + 12 * HOUR_S)  # of the first hour
     last = shard.checkpoint()
     oldest = next(checkpoints.kept(shard.state, shard.wal_id))
-    shard.state.remove(oldest.totals[NOON_S // HOUR_S])
+    shard.state.remove(oldest.totals[Bucket(HOUR, NOON_S // HOUR_S)])
     assert place.verify() == last.lsn
 
 
@@ -321,8 +322,8 @@ def test_a_checkpoint_that_is_being_swept_away_is_passed_over(shard, place):
 def test_a_wrong_checkpoint_is_named_and_keeps_the_log(shard, place, part):
     oldest = next(checkpoints.kept(shard.state, shard.wal_id))
     if part == "totals":
-        hour, name = max(oldest.totals.items())
-        sums = dict(checkpoints.totals(shard.state, oldest))[hour]
+        bucket = max(bucket for bucket in oldest.totals if bucket.kind == HOUR)
+        name, sums = oldest.totals[bucket], dict(checkpoints.totals(shard.state, oldest))[bucket]
         sums[next(iter(sums))] += 1
         checkpoints._write(shard.state, name, wal.encode(sums))
     elif part == "ids":
@@ -382,12 +383,14 @@ def test_reconcile_counts_from_the_archive_and_the_log(shard, place, redis_url):
     log = WholeLog(shard.log, place.remote, 0)
     assert wal.segments(shard.log)[0] > 0
     result = reconcile(begin(log, shard.state, shard.wal_id), shard.store, shard.wal_id, NOON_S)
-    assert (result.differences, result.from_lsn, result.hours) == ([], 0, 12)
+    assert (result.differences, result.from_lsn) == ([], 0)
     with redis.Redis.from_url(redis_url) as client:
-        client.hincrby(Keyspace().count_hour(0, NOON_S // HOUR_S), b"1.50.10.impressions", 1)
+        client.hincrby(
+            Keyspace().count_bucket(0, Bucket(HOUR, NOON_S // HOUR_S)), b"1.50.10.impressions", 1
+        )
     result = reconcile(begin(log, shard.state, shard.wal_id), shard.store, shard.wal_id, NOON_S)
-    assert [(each.hour, each.line_item_id) for each in result.differences] == [
-        (NOON_S // HOUR_S, 1)
+    assert [(each.bucket, each.line_item_id) for each in result.differences] == [
+        (Bucket(HOUR, NOON_S // HOUR_S), 1)
     ]
     (place.folder / "wal" / "shard-0" / wal.segment_name(wal.segments(log)[1])).unlink()
     with pytest.raises(LedgerError, match="broken or lost"):
@@ -405,8 +408,8 @@ def test_duckdb_reads_events_that_sum_to_the_report(shard, place):
     recount = begin(WholeLog(shard.log, place.remote, 0), shard.state, shard.wal_id)
     recount.advance(until)
     sums = {"impressions": 0, "clicks": 0, "viewable": 0, "invalid": 0}
-    for fields in recount.totals.values():
-        for field, count in fields.items():
+    for bucket, fields in recount.totals.items():
+        for field, count in fields.items() if bucket.kind == HOUR else ():
             name = field.decode().split(".", 3)[3]
             name = "invalid" if name.startswith("invalid.") else name
             sums[name] = sums.get(name, 0) + count

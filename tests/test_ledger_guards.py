@@ -85,9 +85,6 @@ SIMULATED = {
     "no time before a rebuild is whole": without(
         Applier._rebuild, ("self._counter.now_s if is_last else None", "self._counter.now_s")
     ),
-    "no time once the counts are cleared": without(
-        RedisTwin.clear, ("{}, None, clear", "{}, self.time_s, clear")
-    ),
     "a rewind's time goes with its cursor": without(
         RedisTwin.go_back, ("self.at, self.time_s, self.counts", "self.at, _, self.counts")
     ),

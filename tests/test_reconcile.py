@@ -13,19 +13,22 @@ import redis
 from server import cli
 from server.errors import LedgerError
 from server.events.records import Kind
+from server.ledger import cli as ledger_cli
 from server.ledger import wal
 from server.ledger.checkpoints import kept
 from server.ledger.folder import DiskFolder
-from server.ledger.reconcile import Difference, Reconciled, begin, reconcile
+from server.ledger.reconcile import TIME, Difference, Reconciled, begin, reconcile
 from server.store import Keyspace
-from server.store.counts import KEPT_S, CountsStore
+from server.store.buckets import EVER, HOUR, SPANS, Bucket, Totals, hour, quarter, window
+from server.store.counts import CountsStore
 from tests.shards import HOUR_S, NOON_S, Shard, beacon, decision
 
 pytestmark = pytest.mark.process
 
 NOON = NOON_S // HOUR_S
-KEY = Keyspace().count_hour(0, NOON)
+KEY = Keyspace().count_bucket(0, hour(NOON))
 NOW_S = NOON_S + 7 * HOUR_S
+KEPT_S = SPANS[HOUR].kept_s
 
 
 @pytest.fixture
@@ -41,8 +44,8 @@ def client(redis_url):
 
 def fill(shard: Shard, hours: int = 3, seed: int = 5) -> None:
     dice = random.Random(seed)
-    for hour in range(hours):
-        at_s = NOON_S + hour * HOUR_S
+    for number in range(hours):
+        at_s = NOON_S + number * HOUR_S
         shown = [beacon(at_s=at_s, line_item_id=40 + dice.randrange(3)) for _ in range(100)]
         clicked = [
             beacon(
@@ -70,17 +73,20 @@ def test_equal_counts_are_equal(shard):
     fill(shard)
     result = compared(shard)
     assert result.differences == []
-    assert (result.hours, result.from_lsn, result.lsn) == (3, 0, shard.applier.lsn)
-    assert result.fields == sum(
-        len(fields) for _, _, fields in shard.store.read(shard.store.hours())
-    )
+    assert (result.from_lsn, result.lsn) == (0, shard.applier.lsn)
+    counts = {
+        bucket: fields for bucket, _, fields in shard.store.read_buckets(shard.store.buckets())
+    }
+    assert {bucket.kind for bucket in counts} == {"hour", "quarter", "window", "ever"}
+    assert result.buckets == len(counts)
+    assert result.fields == sum(map(len, counts.values()))
 
 
 def test_an_off_by_one_is_named(shard, client):
     fill(shard)
     client.hincrby(KEY, b"41.50.10.impressions", 1)
     (difference,) = compared(shard).differences
-    assert difference[:5] == (NOON, 41, 50, 10, "impressions")
+    assert difference[:5] == (hour(NOON), 41, 50, 10, "impressions")
     assert difference.redis == difference.log + 1
 
 
@@ -103,8 +109,8 @@ def test_a_lost_field_and_a_field_too_many_are_named(shard, client):
     client.hdel(KEY, b"40.50.10.clicks")
     client.hset(KEY, b"99.50.10.impressions", 0)
     assert compared(shard).differences == [
-        Difference(NOON, 40, 50, 10, "clicks", lost, None),
-        Difference(NOON, 99, 50, 10, "impressions", None, 0),
+        Difference(hour(NOON), 40, 50, 10, "clicks", lost, None),
+        Difference(hour(NOON), 99, 50, 10, "impressions", None, 0),
     ]
 
 
@@ -114,25 +120,70 @@ def test_a_lost_hour_is_named_field_by_field(shard, client, listed):
     fields = client.hgetall(KEY)
     client.delete(KEY)
     if not listed:
-        client.srem(Keyspace().count_hours(0), NOON)
+        client.zrem(Keyspace().count_buckets(0), str(hour(NOON)))
     differences = compared(shard).differences
     assert len(differences) == len(fields)
-    assert {(each.hour, each.redis) for each in differences} == {(NOON, None)}
+    assert {(each.bucket, each.redis) for each in differences} == {(hour(NOON), None)}
     # Two months later Redis has let go of it, as it should.
     assert compared(shard, (NOON + 1) * HOUR_S + KEPT_S).differences == differences
     late = compared(shard, (NOON + 1) * HOUR_S + KEPT_S + 1)
-    assert (late.differences, late.expired, late.hours) == ([], 1, 2)
+    before = compared(shard)
+    assert late.differences == []
+    assert (late.expired, late.buckets) == (before.expired + 1, before.buckets - 1)
     # What it still has at that age must be right.
-    client.hincrby(Keyspace().count_hour(0, NOON + 1), b"41.50.10.impressions", 1)
+    client.hincrby(Keyspace().count_bucket(0, hour(NOON + 1)), b"41.50.10.impressions", 1)
     much_later = compared(shard, (NOON + 9) * HOUR_S + KEPT_S).differences
-    assert [(each.hour, each.measure) for each in much_later] == [(NOON + 1, "impressions")]
+    assert [(each.bucket, each.measure) for each in much_later] == [(hour(NOON + 1), "impressions")]
 
 
 def test_all_hours_lost_but_not_the_cursor_is_found(shard, client):
     fill(shard)
-    keys = [Keyspace().count_hour(0, hour) for hour in shard.store.hours()]
-    client.delete(Keyspace().count_hours(0), *keys)
-    assert {each.hour for each in compared(shard).differences} == {NOON, NOON + 1, NOON + 2}
+    keys = [Keyspace().count_bucket(0, bucket) for bucket in shard.store.buckets()]
+    client.delete(Keyspace().count_buckets(0), *keys)
+    found = {each.bucket for each in compared(shard, NOON_S + 2 * HOUR_S).differences}
+    assert {each.number for each in found if each.kind == HOUR} == {NOON, NOON + 1, NOON + 2}
+    assert {each.kind for each in found} == {"hour", "quarter", "window", "ever"}
+
+
+@pytest.mark.parametrize(
+    ("bucket", "name"),
+    [
+        (window((NOON_S + 2 * HOUR_S) // 10), "window 2026-10-31T14:00:00Z"),
+        (quarter(NOON_S // 900), "quarter 2026-10-31T12:00:00Z"),
+        (EVER, "ever"),
+    ],
+)
+def test_what_is_spent_is_compared_too(shard, client, bucket: Bucket, name):
+    fill(shard)
+    key = Keyspace().count_bucket(0, bucket)
+    client.hincrby(key, b"41.impressions", 1)
+    client.hdel(key, b"40.revenue_nanos")
+    lost, more = compared(shard).differences
+    assert lost[:5] == (bucket, 40, 0, 0, "revenue_nanos")
+    assert lost.log > 0
+    assert lost.redis is None
+    assert more[:5] == (bucket, 41, 0, 0, "impressions")
+    assert more.redis == more.log + 1
+    told = [*ledger_cli._told(compared(shard), 0)]
+    assert told[1].startswith(f"{name} line item 41 impressions: the log says ")
+
+
+def test_a_time_that_is_not_the_logs_is_named(shard, client):
+    """Who goes by it would settle a window that the log has not closed."""
+    fill(shard)
+    right = int(client.get(Keyspace().count_time(0)))
+    client.set(Keyspace().count_time(0), right + 1)
+    assert compared(shard).differences == [Difference(TIME, 0, 0, 0, "seconds", right, right + 1)]
+    client.delete(Keyspace().count_time(0))
+    assert compared(shard).differences == [Difference(TIME, 0, 0, 0, "seconds", right, None)]
+
+
+def test_a_window_that_redis_keeps_longer_than_the_log_tells_of_it_is_no_difference(shard, client):
+    """It was applied late: its time in Redis began when it was, and a checkpoint has dropped it."""
+    fill(shard, hours=6)
+    client.hincrby(Keyspace().count_bucket(0, window(NOON_S // 10)), b"41.impressions", 1)
+    result = compared(shard)
+    assert (result.differences, result.expired > 0) == ([], True)
 
 
 @pytest.mark.parametrize("times", [0, 2])
@@ -140,20 +191,27 @@ def test_a_frame_that_reached_redis_never_or_twice_is_named(shard, monkeypatch, 
     fill(shard, hours=1)
     apply = shard.store.apply
 
-    def faulty(expected: str, following: str, deltas: dict[int, dict[bytes, int]]) -> str:
+    def faulty(expected: str, following: str, deltas: Totals, time_s: int) -> str:
         wrong = {
-            hour: {field: times * delta for field, delta in fields.items()}
-            for hour, fields in deltas.items()
+            bucket: {field: times * delta for field, delta in fields.items()}
+            for bucket, fields in deltas.items()
         }
-        return apply(expected, following, wrong if times else {})
+        return apply(expected, following, wrong if times else {}, time_s)
 
     shard.write([beacon(line_item_id=7)])
     with monkeypatch.context() as patch:
         patch.setattr(shard.store, "apply", faulty)
         shard.count()
+    paid = 8_000_000
     assert compared(shard).differences == [
-        Difference(NOON, 7, 50, 10, "impressions", 1, times or None),
-        Difference(NOON, 7, 50, 10, "revenue_nanos", 8_000_000, times * 8_000_000 or None),
+        Difference(bucket, 7, *place, measure, amount, times * amount or None)
+        for bucket, place in (
+            (EVER, (0, 0)),
+            (hour(NOON), (50, 10)),
+            (quarter(NOON_S // 900), (0, 0)),
+            (window(NOON_S // 10), (0, 0)),
+        )
+        for measure, amount in (("impressions", 1), ("revenue_nanos", paid))
     ]
 
 
@@ -238,7 +296,7 @@ def test_an_old_log_is_recounted_from_the_oldest_checkpoint(shard, client):
     result = compared(shard)
     assert (result.differences, 0 < result.from_lsn <= second.lsn) == ([], True)
     client.hincrby(KEY, b"41.50.10.impressions", -1)
-    assert [each.hour for each in compared(shard).differences] == [NOON]
+    assert [each.bucket for each in compared(shard).differences] == [hour(NOON)]
 
 
 def test_a_checkpoint_whose_log_is_gone_is_no_place_to_begin(shard):
@@ -265,9 +323,9 @@ def test_redis_going_back_meanwhile_is_told(shard, client):
     shard.count()
 
     class GoesBack(CountsStore):
-        def hours(self) -> list[int]:
+        def buckets(self) -> list[Bucket]:
             client.set(Keyspace().count_cursor(0), before)
-            return super().hours()
+            return super().buckets()
 
     store = GoesBack(client, Keyspace(), 0)
     with pytest.raises(LedgerError, match="went back to LSN"):
@@ -330,14 +388,14 @@ def test_the_command_names_and_counts(shard, client, redis_url, monkeypatch, cap
     shard.count()
     assert cli.main(["reconcile"]) == 0
     place = f"recounted from LSN 0 to {shard.applier.lsn:,}"
-    assert capsys.readouterr().out == f"shard 0: 0 differences in 2 counts of 1 hour, {place}\n"
+    assert capsys.readouterr().out == f"shard 0: 0 differences in 8 counts of 4 buckets, {place}\n"
     client.hincrby(KEY, b"40.50.10.impressions", 1)
     assert cli.main(["reconcile"]) == 1
     assert capsys.readouterr().out.splitlines() == [
         "2026-10-31T12:00Z line item 40 creative 50 site 10 impressions:"
         " the log says 3, Redis says 4",
-        f"shard 0: 1 difference in 2 counts of 1 hour, {place}",
+        f"shard 0: 1 difference in 8 counts of 4 buckets, {place}",
     ]
     assert cli.main(["reconcile", "--json"]) == 1
     document = json.loads(capsys.readouterr().out)
-    assert document["differences"] == [[NOON, 40, 50, 10, "impressions", 3, 4]]
+    assert document["differences"] == [[["hour", NOON], 40, 50, 10, "impressions", 3, 4]]

@@ -18,6 +18,7 @@ from server.events.records import Kind, Outcome
 from server.ledger.report import Names, Query, collect
 from server.ledger.report_output import decimal_text, to_csv, to_table
 from server.store import Keyspace, connect
+from server.store.buckets import hour
 from server.store.catalogs import CatalogStore
 from tests.catalogs import minimal
 from tests.shards import HOUR_S, NOON_S, Shard, beacon, decision
@@ -64,8 +65,8 @@ def rows_of(text: str) -> list[dict[str, str]]:
 def fill(shard: Shard, seed: int = 7) -> None:
     """Three hours of two line items and one that is in no catalog."""
     dice = random.Random(seed)
-    for hour in range(3):
-        at_s = NOON_S + hour * HOUR_S
+    for number in range(3):
+        at_s = NOON_S + number * HOUR_S
         shown = [
             beacon(at_s=at_s, line_item_id=line, creative_id=creative, price_micros=8_000_123)
             for line, creative in ((40, 50), (40, 51), (41, 52), (77, 99))
@@ -95,10 +96,12 @@ def test_a_table_shows_names_and_adds_up(adcore, shard, published):
     assert adcore("report", *DAY).splitlines() == [
         "2026-10-31 00:00 to 2026-11-01 00:00 UTC, EUR",
         "",
-        "line item               decisions  impressions  clicks    CTR  revenue",
-        "40 Front page takeover          1            1       0  0.00%     1.23",
-        "77                              0            1       0  0.00%     0.01",
-        "total                           1            2       0  0.00%     1.24",
+        "line item               decisions  impressions  clicks    CTR  revenue  charged",
+        "40 Front page takeover          1            1       0  0.00%     1.23     1.23",
+        "77                              0            1       0  0.00%     0.01     0.01",
+        "total                           1            2       0  0.00%     1.24     1.24",
+        "",
+        "charged by days of whole hours, when ads were decided: quarters are kept for 50 hours",
     ]
     assert adcore("report", *DAY, "--by", "site,day").splitlines()[2:4] == [
         "site     day         requests  decisions    fill  impressions  clicks    CTR  revenue",
@@ -152,7 +155,7 @@ def test_shards_are_summed(adcore, shard, redis_url, tmp_path):
         ("creative", [["50", "Picture"], ["51", "Markup"], ["52", "Native"], ["99", ""]]),
         ("site", [["10", "News"]]),
         ("day", [["2026-10-31"]]),
-        ("hour", [[f"2026-10-31T{hour}:00+00:00"] for hour in (12, 13, 14)]),
+        ("hour", [[f"2026-10-31T{at}:00+00:00"] for at in (12, 13, 14)]),
     ],
 )
 def test_each_dimension_groups(adcore, shard, published, by, keys):
@@ -214,7 +217,7 @@ def test_sampled_counts_are_called_estimated(adcore, shard, published):
 
 
 def test_an_hour_belongs_to_one_day_of_the_time_zone(adcore, shard):
-    shard.write([beacon(at_s=NOON_S + hour * HOUR_S) for hour in range(13)])
+    shard.write([beacon(at_s=NOON_S + number * HOUR_S) for number in range(13)])
     shard.count()
     wide = ("--from", "2026-10-30", "--to", "2026-11-03", "--by", "day", "--format")
 
@@ -232,7 +235,7 @@ def test_an_hour_belongs_to_one_day_of_the_time_zone(adcore, shard):
 
 
 def test_hours_at_the_edges_are_whole(adcore, shard):
-    shard.write([beacon(at_s=NOON_S + hour * HOUR_S) for hour in range(4)])
+    shard.write([beacon(at_s=NOON_S + number * HOUR_S) for number in range(4)])
     shard.count()
 
     def count(start: str, end: str) -> int:
@@ -275,7 +278,7 @@ def test_what_cannot_be_done_is_one_line_and_exit_code_1(adcore, redis_url, shar
     shard.write([beacon()])
     shard.count()
     assert "can't write" in adcore("report", *DAY, "--output", tmp_path / "no" / "file", code=1)
-    key = Keyspace().count_hour(0, NOON)
+    key = Keyspace().count_bucket(0, hour(NOON))
     with redis.Redis.from_url(redis_url) as client:
         client.hset(key, b"40.50.10.smiles", 1)
         assert "a newer adcore counted b'smiles'" in adcore("report", *DAY, code=1)

@@ -107,7 +107,7 @@ def test_the_drain_takes_its_time_and_no_more(redis_url, number):
 def test_a_signal_while_it_starts_is_a_clean_end_too(redis_url):
     with start_server(redis_url, ready=False) as server:
         server.wait((server.run_dir / "metrics-main.bin").exists, "the first sign of life")
-        children = server.workers() | server.loaders()
+        children = server.workers() | server.loaders() | server.agents()
         assert server.stop() == 0, server.log
         wait_until(lambda: not any(map(is_alive, children)), "the children's end")
 
@@ -137,7 +137,7 @@ def test_a_killed_worker_is_replaced_and_nothing_is_counted_twice_or_lost(redis_
         server.wait(lambda: len(server.workers() - {victim}) == 2, "another worker")
         server.wait(lambda: server.totals().value(table.RESTARTS, "worker") == 1, "the count")
         server.wait_ready()
-        names = {"main", "loader", "worker-1", "worker-2"}
+        names = {"main", "loader", "agent", "worker-1", "worker-2"}
         assert server.totals().slots_of.keys() == names  # the new one has the dead one's name
         for _ in range(20):
             assert server.post("/api/v2", BODY).status == 200
@@ -178,8 +178,8 @@ def test_workers_that_can_not_start_end_the_server(redis_url, tmp_path):
 def test_nobody_survives_a_killed_parent(redis_url):
     publish(redis_url)
     with start_server(redis_url, workers=2) as server:
-        children = server.workers() | server.loaders()
-        assert len(children) == 3
+        children = server.workers() | server.loaders() | server.agents()
+        assert len(children) == 4
         server.signal(signal.SIGKILL)
         server.process.wait()
         wait_until(lambda: not any(map(is_alive, children)), "the children's end")
@@ -209,7 +209,7 @@ def test_every_log_line_is_an_object_and_none_has_a_secret(redis_url):
         assert {"time", "level", "process", "logger", "message"} <= set.intersection(
             *(set(line) for line in lines)
         )
-        assert {line["process"] for line in lines} == {MAIN, "loader", "worker-1"}
+        assert {line["process"] for line in lines} - {"agent"} == {MAIN, "loader", "worker-1"}
         assert all(line["time"].endswith("+00:00") for line in lines)
         for secret in (KEY, server.settings["token_key"]):
             assert str(secret) not in server.log

@@ -45,6 +45,7 @@ ARROWS = {
         "server.store",
         "server.catalog",
         "server.events",
+        "server.pacing.accounts",  # what is charged is limited by the same budgets
         *SHARED,
         *PROCESS,
     },

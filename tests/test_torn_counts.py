@@ -16,6 +16,7 @@ from server.ledger.receiver import Receiver
 from server.ledger.wal import Shipped, durable_mark, encode, log_id, recover
 from server.metrics import Metrics
 from server.store import Keyspace, connect
+from server.store.buckets import hour
 from server.store.counts import TORN, CountsStore, shards
 from tests.drill.cluster import RedisPair
 from tests.drill.producer import record_of
@@ -111,7 +112,7 @@ def test_who_starts_on_torn_counts_makes_them_again(tmp_path, pair):
     log.count(log.applier(store))
     client: redis.Redis = connect(pair.url)
     client.hincrby(Keyspace().count_transactions(0), "begun", 1)
-    client.hincrby(Keyspace().count_hour(0, (NOW_S - 60) // 3600), FIELD % 1, 7)
+    client.hincrby(Keyspace().count_bucket(0, hour((NOW_S - 60) // 3600)), FIELD % 1, 7)
     applier = log.applier(store)
     log.count(applier)
     assert log.is_exact(store)

@@ -1,8 +1,9 @@
 """The hot process: request bytes in, decision bytes out, beacons counted.
 
 `door_rsgi` or `door_asgi` hands an `Ask` to `core`, which answers with an `Answer`; `kevel`
-decides, `tracking` counts. Nothing here reads Redis on a request: `loader`, a process of its
-own, turns the published catalog into a file that `snapshot` maps. May import `adcore`,
+decides, `tracking` counts. Nothing here reads Redis on a request: `loader` and `agent`, processes
+of their own, turn the published catalog into a file that `snapshot` maps, and grants into units in
+a table that `filling` takes them from. May import `adcore`,
 `server.store`, `server.catalog`, `server.pacing.accounts` and the shared modules; never `ledger`,
 the rest of `pacing` or `console`.
 """

@@ -32,12 +32,12 @@ cdef class Filler:
     ):
         cdef LeasedLines leased = snapshot.leased
         cdef list wins = snapshot.index.select(request, live, draw)
-        cdef int number
+        cdef int _round
         cdef uint64_t window
         if not billed or not leased.count:
             return wins
         window = leased.window(monotonic_ns())
-        for number in range(_ROUNDS_MAX - 1):
+        for _round in range(_ROUNDS_MAX - 1):
             if self._lease(wins, leased, live, window):
                 return wins
             _give_back(wins, leased)

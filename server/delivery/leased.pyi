@@ -8,7 +8,7 @@ class LeasedLines:
     """The line items of one snapshot that serve on a lease only."""
 
     count: int
-    def __init__(self, index: Index, ids: memoryview, lines: memoryview) -> None: ...
+    def __new__(cls, index: Index, ids: memoryview, lines: memoryview) -> LeasedLines: ...
     def needs(self, line: int) -> bool:
         """Tell whether a line, as a Win has it, needs a lease."""
     def look_up(self, table: LeaseTable | None) -> None:

@@ -16,7 +16,7 @@ class LeaseTable:
     clock_ns: int
     """Redis's time less CLOCK_MONOTONIC, never too small: by it leases end."""
 
-    def __init__(self, path: Path, create: bool = False) -> None:
+    def __new__(cls, path: Path, create: bool = False) -> LeaseTable:
         """Map the file; `create` makes it when there is none that fits. OSError, ValueError."""
     @property
     def version(self) -> int: ...
@@ -41,6 +41,7 @@ class LeaseTable:
         """Window and units, for this moment."""
     def wake(self, slot: int, awake: bool) -> None:
         """Say whether units are asked for: if so, without units the line item is not selected."""
+    def is_awake(self, slot: int) -> bool: ...
     def look(self) -> list[tuple[int, int, int]]:
         """Slot, units taken and takes that failed since the last look, where there were any."""
     def held(self) -> int:

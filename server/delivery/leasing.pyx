@@ -24,7 +24,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 import mmap
 import os
 
-from server.events.leases import WINDOW_S, WINDOWS_USED
+from server.events import leases
 
 cdef extern from *:
     """
@@ -49,11 +49,11 @@ cdef extern from *:
 
 # 64 MiB of address space; memory is what has been used of it.
 SLOTS_MAX = 1 << 21
-WINDOW_NS = WINDOW_S * 1_000_000_000
+WINDOW_NS = leases.WINDOW_S * 1_000_000_000
 
 cdef uint64_t MAGIC = 0x0001_6573_6165_6C61
 cdef int64_t _WINDOW_NS = WINDOW_NS
-cdef uint64_t _WINDOWS_USED = WINDOWS_USED
+cdef uint64_t WINDOWS_USED = leases.WINDOWS_USED
 cdef uint64_t UNITS = 0xFFFF_FFFF
 
 cdef enum:
@@ -79,7 +79,7 @@ cdef uint64_t _take(Entry* entry, uint64_t line_item_id, uint64_t window) noexce
 
 
 cdef inline bint _usable(uint64_t word, uint64_t window) noexcept nogil:
-    return word & UNITS and window < (word >> 32) + _WINDOWS_USED
+    return word & UNITS and window < (word >> 32) + WINDOWS_USED
 
 
 cdef bint _give_back(Entry* entry, uint64_t line_item_id, uint64_t window) noexcept nogil:
@@ -246,6 +246,9 @@ cdef class LeaseTable:
 
     def wake(self, uint32_t slot, bint awake):
         AT_STORE_32(&self._entry(slot).state, AWAKE if awake else ASLEEP)
+
+    def is_awake(self, uint32_t slot):
+        return AT_LOAD_32(&self._entry(slot).state) == AWAKE
 
     def look(self):
         cdef Entry* entry

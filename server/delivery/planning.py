@@ -3,8 +3,8 @@
     magic, version, made_at_s, count, 1 if probabilities follow: u64 each
     ids, rates in ppm, probabilities in ppm (-1: as booked): count int64 each
 
-The agent writes `plan-VERSION-MADE_AT.bin` and moves the link `plan` to it. A plan is advice: without one,
-or with one so old that nobody seems to make them any more, leases alone decide what serves.
+The agent writes `plan-VERSION-MADE_AT.bin` and moves the link `plan` to it. A plan is advice:
+without one, or with one so old that nobody seems to make them any more, leases alone decide.
 """
 
 import mmap
@@ -30,9 +30,10 @@ class PlanFile:
         try:
             with path.open("rb") as file:
                 view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-            magic, self.version, self.made_at_s, count, has_probabilities = _HEAD.unpack_from(view)
+            head: tuple[int, ...] = _HEAD.unpack_from(view)
         except (OSError, ValueError, struct.error) as error:
             raise SnapshotError("missing", f"{path.name}: {error}") from None
+        magic, self.version, self.made_at_s, count, has_probabilities = head
         columns = view[_HEAD.size :]
         if magic != _MAGIC or len(columns) != _NUMBER_BYTES * count * (2 + has_probabilities):
             raise SnapshotError("decode", f"{path.name} is no plan of this version")
@@ -43,7 +44,7 @@ class PlanFile:
 
     def serves(self, now_s: int) -> bool:
         """Tell whether it is young enough to go by."""
-        return now_s - self.made_at_s <= PLAN_AGE_MAX_S
+        return now_s <= self.made_at_s + PLAN_AGE_MAX_S
 
 
 def write(

@@ -6,7 +6,7 @@
 `sender`, `receiver`, `intake`, `wal`, `counter`, `applier` and `checkpoints` hold the rules: they
 neither wait nor look at a clock, and meet a disk through `folder` alone, so that a simulator can
 drive them through every fault. `forward`, `aggregate` and `count` are the processes around them;
-`report`, `reconcile` and `archive` read what they leave. May import `server.events`,
-`server.store`, `server.catalog`, `adcore` and the shared modules; never `delivery`, `pacing` or
-`console`.
+`report`, `charges`, `reconcile` and `archive` read what they leave. May import `server.events`,
+`server.store`, `server.catalog`, `server.pacing.accounts`, `adcore` and the shared modules; never
+`delivery`, the rest of `pacing` or `console`.
 """

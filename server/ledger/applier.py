@@ -27,7 +27,7 @@ from server.store.buckets import Totals
 from server.store.counts import TORN
 
 STEP_BYTES: Final = 8 << 20  # of log a step: some 30,000 events, 80 ms to count
-TOUCHED_MAX: Final = 2_500  # combinations a step, with two or three fields each
+TOUCHED_MAX: Final = 4_000  # combinations a step, with two or three fields each
 FIELDS_MAX: Final = 10_000  # a script: Redis answers nobody else for some 5 ms meanwhile
 
 

@@ -12,6 +12,7 @@ from typing import Final
 from zoneinfo import ZoneInfo
 
 import msgspec
+from msgspec import structs
 
 from adcore.catalog import Catalog
 from adcore.zones import zone
@@ -21,6 +22,7 @@ from server.config import Config
 from server.errors import AdcoreError, ConfigError, SnapshotError
 from server.ledger import reconcile, report_output, wal
 from server.ledger.archive import Archive, Remote, WholeLog
+from server.ledger.charges import Budgets, Charge, spent
 from server.ledger.folder import DiskFolder
 from server.ledger.report import DIMENSIONS, HOUR_S, PLACES, Names, Query, Report, collect
 from server.ledger.verify import verify
@@ -155,9 +157,28 @@ def _collected(query: Query) -> Report:
     client = connect(config.redis_url)
     keys = Keyspace(config.redis_prefix)
     with closing(client):
-        names = Names(_catalog(CatalogStore(client, keys)))
+        catalog = _catalog(CatalogStore(client, keys))
         stores = [CountsStore(client, keys, shard) for shard in shards(client, keys)]
-        return collect(_counted(stores, query), query, names)
+        charges, notes = _charged(stores, query, catalog)
+        if charges is not None:
+            query = structs.replace(query, charged=True)
+        report = collect(_counted(stores, query), query, Names(catalog), charges or ())
+        return structs.replace(report, notes=notes)
+
+
+def _charged(
+    stores: list[CountsStore], query: Query, catalog: Catalog | None
+) -> tuple[list[Charge] | None, tuple[str, ...]]:
+    """Give what is charged, unless nobody can know, and what to tell about it."""
+    if catalog is None or not query.is_of_budgets:
+        return None, ()
+    budgets = Budgets(catalog)
+    spending = spent(stores, budgets, query.from_hour * HOUR_S, now_s())
+    if spending is None:
+        return None, ("no charges: the counts are being rebuilt",)
+    by_hour = spending.is_by_hour and budgets.have_days
+    note = "charged by days of whole hours, when ads were decided: quarters are kept for 50 hours"
+    return [*budgets.charge(spending)], (note,) if by_hour else ()
 
 
 def _catalog(store: CatalogStore) -> Catalog | None:

@@ -1,6 +1,6 @@
 """What a report says: counts of some hours, summed by what was asked for.
 
-    counts in Redis ─► collect ─► rows of sums ─► columns
+    counts in Redis, charges ─► collect ─► rows of sums ─► columns
 
 Sums are integers up to the last step; only a ratio is a float. An hour belongs to the day in which
 it begins, in the report's time zone: where zones differ from UTC by half an hour, half of a day's
@@ -16,6 +16,7 @@ from msgspec import Struct
 
 from adcore.catalog import Catalog
 from server.errors import StoreError
+from server.ledger.charges import Charge
 from server.ledger.measures import INVALID, MEASURES
 
 ROWS_MAX: Final = 500_000  # some 400 MB; what is larger is for a warehouse to ask
@@ -41,6 +42,13 @@ class Query(Struct, frozen=True, kw_only=True):
     zone: ZoneInfo
     only: dict[str, frozenset[int]] = {}  # by one of PLACES, the ids wanted
     reasons: bool = False  # a column for each reason that something is invalid
+    charged: bool = False  # columns of what is charged and what was free
+
+    @property
+    def is_of_budgets(self) -> bool:
+        """Whether its rows are line items' or campaigns', and whole ones."""
+        parts = {"creative", "site"}
+        return bool({"line_item", "campaign"} & {*self.by}) and not parts & {*self.by, *self.only}
 
     @property
     def is_of_supply(self) -> bool:
@@ -59,6 +67,7 @@ class Report(Struct, frozen=True, kw_only=True):
     rows: list[Row]  # in ascending order of their keys
     total: Sums
     asked: Sums  # under no ad: requests of these hours and sites, the logs they are rebuilt from
+    notes: tuple[str, ...] = ()
 
     @property
     def is_estimated(self) -> bool:
@@ -98,14 +107,19 @@ class Names:
         return dict(zip(PLACES, ids, strict=True))
 
 
-def collect(counted: Iterable[tuple[int, dict[bytes, int]]], query: Query, names: Names) -> Report:
-    """Sum the hours' fields, each of them `line.creative.site.measure`."""
+def collect(
+    counted: Iterable[tuple[int, dict[bytes, int]]],
+    query: Query,
+    names: Names,
+    charges: Iterable[Charge] = (),
+) -> Report:
+    """Sum the hours' fields, each of them `line.creative.site.measure`, and the charges."""
     rows: dict[tuple[int, ...], Sums] = {}
     asked: Sums = {}
     places: dict[_Cell, dict[str, int]] = {}
     sites = {"site": query.only["site"]} if "site" in query.only else {}
     for hour, fields in counted:
-        moments = {"day": local(hour, query.zone).toordinal(), "hour": hour}
+        moments = _moments(hour, query)
         for cell, sums in _cells(fields).items():
             ids = places.get(cell)
             if ids is None:
@@ -113,16 +127,28 @@ def collect(counted: Iterable[tuple[int, dict[bytes, int]]], query: Query, names
             if cell[0] == NONE and _is_wanted(ids, sites):
                 _add(asked, sums)
             if _is_wanted(ids, query.only):
+                if query.charged and ids["campaign"] == UNKNOWN:  # whose budget nobody knows
+                    sums[b"charged_nanos"] = sums.get(b"revenue_nanos", 0)
                 ids = ids | moments
                 _add(rows.setdefault(tuple([ids[word] for word in query.by]), {}), sums)
         if len(rows) > ROWS_MAX:
             raise StoreError(f"more than {ROWS_MAX} rows: ask for fewer hours, or by less")
+    for hour, line, charged, free in charges:
+        ids = names.places(line, NONE, NONE) | _moments(hour, query)
+        is_within = query.from_hour <= hour < query.to_hour
+        if is_within and ids["campaign"] != UNKNOWN and _is_wanted(ids, query.only):
+            row = rows.setdefault(tuple([ids[word] for word in query.by]), {})
+            _add(row, {b"charged_nanos": charged, b"free_nanos": free})
     total: Sums = {}
     for sums in rows.values():
         _add(total, sums)
     chosen = columns(query)
     said = [Row(key, rows[key]) for key in sorted(rows) if any(c.of(rows[key]) for c in chosen)]
     return Report(query=query, names=names, rows=said, total=total, asked=asked)
+
+
+def _moments(hour: int, query: Query) -> dict[str, int]:
+    return {"day": local(hour, query.zone).toordinal(), "hour": hour}
 
 
 def _cells(fields: dict[bytes, int]) -> dict[_Cell, Sums]:
@@ -180,6 +206,10 @@ def columns(query: Query) -> list[Column]:
     """Give what is said of each row; requests and fill only where they mean something."""
     supply = [Column("requests", "count", _sum("requests"), True)] if query.is_of_supply else []
     fill = [Column("fill", "ratio", _ratio("decisions", "decisions", "no_fill"), True)]
+    charges = [
+        Column("charged", "nanos", _sum("charged_nanos")),
+        Column("over_delivery", "nanos", _sum("free_nanos")),
+    ]
     reasons = ("unreadable", *INVALID) if query.reasons else ()
     return [
         *supply,
@@ -193,6 +223,7 @@ def columns(query: Query) -> list[Column]:
         Column("conversions", "count", _sum("conversions")),
         Column("conversion_value", "micros", _sum("conversion_value_micros")),
         Column("revenue", "nanos", _sum("revenue_nanos")),
+        *(charges if query.charged else []),
         Column("events", "count", _sum("events")),
         Column("invalid", "count", _sum("unreadable", *INVALID)),
         *(Column(name, "count", _sum(name)) for name in reasons),

@@ -30,7 +30,7 @@ from server.terminal import BOLD, DIM, cells, cut, padded, painted
 NAME_CELLS_MAX: Final = 36  # of a table's name: two columns of them, and the numbers, on a screen
 _DIGITS: Final = {"nanos": 9, "micros": 6}
 _ALWAYS: Final = {"impressions", "clicks", "ctr", "revenue"}
-_TITLES: Final = {"ctr": "CTR", "conversion_value": "value"}
+_TITLES: Final = {"ctr": "CTR", "conversion_value": "value", "over_delivery": "free"}
 
 
 def decimal_text(amount: int, digits: int) -> str:
@@ -230,6 +230,7 @@ def notes_of(report: Report) -> Iterator[str]:
     if report.is_estimated:
         logs, requests = (report.asked.get(name, 0) for name in (b"decision_logs", b"requests"))
         yield f"~ estimated: {logs:,} decision logs were kept for {requests:,} requests"
+    yield from report.notes
     if "day" in query.by and any(
         local(hour, query.zone).minute for hour in (query.from_hour, query.to_hour)
     ):

@@ -20,7 +20,7 @@ cdef class Cell:
 cdef class Spending:
     cdef dict cells
 
-    cdef int add(self, int64_t window, line_item_id, int number, int64_t revenue_nanos) except -1
+    cdef int add(self, int64_t of, line_item_id, int number, int64_t revenue_nanos) except -1
 
 
 cdef class SpentCell:

@@ -69,11 +69,9 @@ cdef class Spending:
     def __len__(self):
         return len(self.cells)
 
-    cdef int add(
-        self, int64_t window, line_item_id, int number, int64_t revenue_nanos
-    ) except -1:
-        """Add one to a measure of `Spent`, by its number, and what it cost."""
-        key = (window, line_item_id)
+    cdef int add(self, int64_t of, line_item_id, int number, int64_t revenue_nanos) except -1:
+        """Add one to a measure of `Spent`, by its number, and what it cost, in the window `of`."""
+        key = (of, line_item_id)
         cdef SpentCell cell = self.cells.get(key)
         if cell is None:
             cell = self.cells[key] = SpentCell()

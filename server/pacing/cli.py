@@ -9,7 +9,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import redis
 
 from adcore.catalog import Catalog
 from server import config as settings
@@ -29,6 +28,7 @@ from server.pacing.viewing import Known, standings, unlimited
 from server.store import Keyspace, connect
 from server.store.budgets import BudgetStore
 from server.store.catalogs import CatalogStore
+from server.store.client import Client
 from server.store.counts import CountsStore, shards
 from server.store.leaders import LeaderStore
 from server.store.learned import LearnedStore
@@ -110,7 +110,7 @@ def _absent(number: int) -> str:
 class Looking:
     """Reads all that is known, again and again; what can't have changed is kept."""
 
-    def __init__(self, client: redis.Redis, keys: Keyspace) -> None:
+    def __init__(self, client: Client, keys: Keyspace) -> None:
         self._client, self._keys = client, keys
         self._catalogs = CatalogStore(client, keys)
         self._plans = PlanStore(client, keys)
@@ -126,7 +126,7 @@ class Looking:
     def look(self, now: int) -> View:
         catalog, goals_of = self._follow(now)
         counted = self._follow_shards()
-        plan = self._plans.current()
+        plan = self._plans.read()
         billed = counted.look(goals_of) if self._shards else None
         first = (now // 3600 - HOURS_SHOWN + 1) * 3600 // QUARTER_S
         quarters = counted.quarters(range(first, now // QUARTER_S + 1)) if self._shards else {}
@@ -189,18 +189,18 @@ class Looking:
             except ValueError:
                 supply = None  # of another adcore: shown without what it would tell
         if supply is not None and billed is not None and state.time_s < billed.time_s:
-            pace.observe(goals, state, supply, seen_of(goals_of, billed, None), now)
+            pace.observe(goals, state, supply, seen_of(goals_of, billed), now)
         return state, supply
 
     def _accounts(
         self, goals_of: Booked
-    ) -> tuple[int | None, dict[str, tuple[int, int]] | None, list[str]]:
+    ) -> tuple[int | None, dict[str, tuple[int, int]], list[str]]:
         """Give the end of the last settled window, and each account's base and what is out."""
         state = self._budgets.state()
         if state is None:
             return (
                 None,
-                None,
+                {},
                 ["Redis has no accounts: nothing is granted until control makes them"],
             )
         out = self._budgets.out()

@@ -95,7 +95,7 @@ class Solver:
             # So that the same hours are not looked for each time.
             self.forecast.last_hour = ready
 
-    def solve(self, now_s: float, blocked: Flags | None) -> tuple[Whole, Whole, Whole] | None:
+    def solve(self, now_s: float, ghosts: int | None = 0) -> tuple[Whole, Whole, Whole] | None:
         """Give ids, rates and probabilities; None without a catalog, or whole counts."""
         if self._catalog is None or self.booked is None or self.state is None:
             return None
@@ -110,7 +110,7 @@ class Solver:
         self.billed = self._counted.look(self.booked)
         if self.billed is None:
             return None
-        seen = seen_of(self.booked, self.billed, blocked)
+        seen = seen_of(self.booked, self.billed, ghosts)
         pace.observe(goals, self.state, self.supply, seen, now_s)
         rates_ppm = pace.rates(goals, self.state, self.supply, now_s)
         return goals.ids, rates_ppm, pace.probabilities_ppm(goals, self.state)
@@ -127,16 +127,28 @@ class Solver:
         return Learned(SCHEMA, version, int(now_s), generation, *packed)
 
 
-def seen_of(booked: Booked, billed: Billed, blocked: Flags | None) -> Seen:
-    lines = booked.goals.lines
+def seen_of(booked: Booked, billed: Billed, ghosts: int | None = 0) -> Seen:
+    """Make what is seen; `ghosts`: windows that are held back, None when nothing is granted."""
     return Seen(
         time_s=float(billed.time_s),
         impressions=billed.ever[:, UNITS.index("impressions")],
         clicks=billed.ever[:, UNITS.index("clicks")],
         conversions=billed.ever[:, UNITS.index("conversions")],
         spent=billed.spent,
-        blocked=np.zeros(lines, np.bool_) if blocked is None else blocked,
+        blocked=_blocked(booked, billed, ghosts),
     )
+
+
+def _blocked(booked: Booked, billed: Billed, ghosts: int | None) -> Flags:
+    """[n] whether one of its limits has something left, and all of that is held back by ghosts."""
+    goals = booked.goals
+    if ghosts is None:
+        return np.ones(goals.lines, np.bool_)
+    held = ghosts * np.array([limited.account.window_max for limited in booked.limits], np.float64)
+    left = goals.limit - billed.spent
+    found = np.zeros(goals.lines, np.bool_)
+    found[goals.use_line[((left > 0) & (left <= held))[goals.use_account]]] = True
+    return found
 
 
 def _hour(shards: Sequence[Hours], hour: int) -> tuple[dict[int, int], dict[tuple[int, int], int]]:

@@ -70,6 +70,8 @@ def percent_text(part: int | None, whole: int) -> str:
 def rate_text(rate_ppm: int | None) -> str:
     if rate_ppm is None:
         return "-"
+    if 0 < rate_ppm < 100:
+        return "<0.01%"
     if 0 < rate_ppm < 10_000:
         return f"{rate_ppm / 10_000:.2f}%"
     return f"{rate_ppm / 10_000:.0f}%"
@@ -100,6 +102,7 @@ class _Column(NamedTuple):
     text: Callable[[Standing], str]
     is_left: bool = False
     paint: Callable[[Standing], str] = lambda _: ""
+    draw: Callable[[Standing, Paint], str] | None = None  # where one colour is not enough
 
 
 DROPPED: Final = ("expected", "forecast", "hours", "bar", "percent", "forecast_percent", "rate")
@@ -122,32 +125,38 @@ def to_table(view: View, *, colour: bool, width: int | None = None, rows: int | 
 def _table(view: View, shown: tuple[Standing, ...], paint: Paint, width: int | None) -> list[str]:
     columns = _columns(view)
     widths = {c.name: max(cells(c.title), *(cells(c.text(s)) for s in shown)) for c in columns}
-    widths["forecast_percent"] = len("forecast")
     dropped: set[str] = set()
     for name in ("", *DROPPED):
         dropped.add(name)
         kept = [column for column in columns if column.name not in dropped]
+        if name == "forecast":
+            widths["forecast_percent"] = max(widths["forecast_percent"], len("forecast"))
         spare = (width or 1 << 20) - sum(widths[c.name] + len(GAP) for c in kept) + len(GAP)
         if spare + widths["name"] >= NAME_CELLS[0]:
             break
     widths["name"] = max(min(widths["name"], NAME_CELLS[1], widths["name"] + spare), NAME_CELLS[0])
 
-    def line(texts: list[str], paints: list[str]) -> str:
+    def line(standing: Standing | None) -> str:
         parts = []
-        for column, text, colour in zip(kept, texts, paints, strict=True):
-            fitted = cut(text, widths["name"]) if column.name == "name" else text
-            blank = " " * (widths[column.name] - cells(fitted))
-            painted_text = paint(fitted, colour)
+        for column in kept:
+            if standing is None:
+                text, painted_text = column.title, paint(column.title, DIM)
+                if column.name == "forecast_percent" and "forecast" in dropped:
+                    text, painted_text = "forecast", paint("forecast", DIM)
+            else:
+                text = column.text(standing)
+                if column.name == "name":
+                    text = cut(text, widths["name"])
+                painted_text = paint(text, column.paint(standing))
+                if column.draw is not None:
+                    painted_text = column.draw(standing, paint)
+            blank = " " * (widths[column.name] - cells(text))
+            if not text:
+                painted_text = ""
             parts.append(painted_text + blank if column.is_left else blank + painted_text)
         return GAP.join(parts).rstrip()
 
-    names = {column.name for column in kept}
-    titles = [
-        "forecast" if c.name == "forecast_percent" and "forecast" not in names else c.title
-        for c in kept
-    ]
-    head = line(titles, [DIM] * len(kept))
-    return [head, *(line([c.text(s) for c in kept], [c.paint(s) for c in kept]) for s in shown)]
+    return [line(None), *map(line, shown)]
 
 
 def _columns(view: View) -> list[_Column]:
@@ -171,7 +180,7 @@ def _columns(view: View) -> list[_Column]:
         _Column("unit", "", lambda s: _unit_text(s.limit, view.currency), True, lambda _: DIM),
         _Column("billed", "delivered", of("billed"), False, quiet),
         _Column("percent", "", lambda s: percent_text(s.limit.billed, s.limit.limit), False, quiet),
-        _Column("bar", "", lambda s: progress(s.limit), True, colour),
+        _Column("bar", "", lambda s: progress(s.limit), True, colour, _painted_bar),
         _Column("expected", "expected", of("planned"), False, lambda _: DIM),
         _Column("rate", "rate", lambda s: rate_text(s.rate_ppm), False, quiet),
         _Column("forecast", "forecast", of("forecast"), False, quiet),
@@ -188,13 +197,20 @@ def _columns(view: View) -> list[_Column]:
 
 
 def progress(limit: Limit) -> str:
-    """Draw what is delivered of a limit; a tick stands where the plan is."""
-    signs = list(bar(limit.billed / limit.limit, BAR_CELLS).replace(" ", "░"))
+    """Draw what is delivered of a limit; a cross stands where the plan is."""
+    signs = list(bar(limit.billed / limit.limit, BAR_CELLS))
     if limit.planned is not None:
-        at = min(int(limit.planned * BAR_CELLS / limit.limit), BAR_CELLS - 1)
-        if signs[at] == "░":
-            signs[at] = "│"
+        at = min(limit.planned * BAR_CELLS // limit.limit, BAR_CELLS - 1)
+        signs[at] = "╋" if signs[at] == "━" else "┼"
     return "".join(signs)
+
+
+def _painted_bar(standing: Standing, paint: Paint) -> str:
+    signs = progress(standing.limit)
+    filled = len(signs.rstrip("─┼"))
+    colour = _MARKS[standing.group][1]
+    parts = (signs[:filled], colour), (signs[filled:], DIM)
+    return "".join(paint(part, shade) for part, shade in parts if part)
 
 
 def header(view: View, paint: Paint, width: int | None = None) -> str:

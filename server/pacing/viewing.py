@@ -187,10 +187,12 @@ def forecasts(
     day_end = np.full(goals.lines, np.inf)
     np.minimum.at(day_end, line[of_day], goals.close_s[account][of_day])
     days_after = np.maximum(end - day_end[line], 0.0) / DAY_S
-    capped = caps[line, 0] + np.where(days_after > 0, caps[line, 1] * days_after, 0.0)
+    later = np.where(days_after > 0, caps[line, 1], 0.0)  # infinite where no day has a limit
+    capped = caps[line, 0] + later * days_after
     impressions = np.where(daily[account], impressions, np.minimum(impressions, capped))
     more = np.bincount(account, weights=impressions * each, minlength=goals.accounts)
     known = (state.slow_due + np.where(supply.strength >= 5, supply.strength, 0.0)) >= 5
+    known |= ~goals.active | (now_s >= goals.end_s)  # nothing more comes
     total: Numbers = spent + np.minimum(more, left)
     return total, known
 
@@ -218,7 +220,9 @@ def _reason(
         return "no_plan"
     if known.supply is None:
         return "learning"
-    if slug == "campaign_limit" and all(limit.is_campaign for limit in limits):
+    if slug == "campaign_limit" and rate == PPM:
+        slug = "too_little_supply"
+    elif slug == "campaign_limit" and all(limit.is_campaign for limit in limits):
         slug = "on_plan"  # it has no other plan than its campaign's
     if slug == "on_plan" and rate < PPM:
         return "throttled"

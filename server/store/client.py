@@ -15,6 +15,8 @@ from redis.retry import Retry
 
 from server.errors import StoreError
 
+Client = redis.Redis  # what `connect` makes, for those who pass it on
+
 CONNECT_TIMEOUT_S: Final = 2.0  # the same data centre: slower is as good as away
 SOCKET_TIMEOUT_S: Final = 5.0  # covers the largest reply, one chunk
 RETRIES_MAX: Final = 1

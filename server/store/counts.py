@@ -110,21 +110,25 @@ class CountsStore:
 
         It is all that ever will be once that time has closed the window. No time: nothing is known.
         """
-        time_s, (spent,) = self._spent([window(number)])
+        time_s, (spent,) = self.spent([window(number)])
         return time_s, spent
 
     def quarters(self, numbers: Iterable[int]) -> tuple[int | None, dict[int, SpentByLine]]:
         """Give the log's time and, by quarter of an hour, what was billed in it by then."""
         asked = [*numbers]
-        time_s, spent = self._spent(map(quarter, asked))
+        time_s, spent = self.spent(map(quarter, asked))
         return time_s, dict(zip(asked, spent, strict=True))
 
     def ever(self) -> tuple[int | None, SpentByLine]:
-        """Give the log's time and, by line item, all that was billed by then."""
-        time_s, (spent,) = self._spent([EVER])
+        """Give the log's time and, by line item, all that was billed by then.
+
+        Not for every second: of 100,000 line items it keeps Redis from all others for 0.13 s.
+        """
+        time_s, (spent,) = self.spent([EVER])
         return time_s, spent
 
-    def _spent(self, buckets: Iterable[Bucket]) -> tuple[int | None, list[SpentByLine]]:
+    def spent(self, buckets: Iterable[Bucket]) -> tuple[int | None, list[SpentByLine]]:
+        """Give the log's time, and what was billed in each of these by then, all at one moment."""
         (_, time_s), counts = self._read(buckets)
         return time_s, [_by_line(fields) for fields in counts]
 

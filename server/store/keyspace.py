@@ -16,9 +16,10 @@
 | `{prefix}:{count:SHARD}:hour:N` | hash | `line.creative.site.measure` -> count |
 | `{prefix}:{count:SHARD}:quarter:N`, `window:N`, `ever` | hash | `line.measure` -> count |
 | `{prefix}:{control}:leader` | string | the `adcore control` that leads; expires |
-| `{prefix}:{plan}:current` | string | `Plan` as msgpack |
-| `{prefix}:{plan}:version`, `{prefix}:{plan}:drawn` | string | its number; the highest given out |
 | `{prefix}:{pace}:state` | hash | `version` of a plan, and what its maker had learned |
+| `{prefix}:{plan}:current` | string | the plan as msgpack, see `plans.py` |
+| `{prefix}:{plan}:version` | string | which one that is |
+| `{prefix}:{plan}:last` | string | the highest version ever given out |
 | `{prefix}:{budget}:state` | hash | up to where accounts go, and whose they are: see `grant.lua` |
 | `{prefix}:{budget}:base:PERIOD` | hash | account -> spent in settled windows; `ever` or a date |
 | `{prefix}:{budget}:open` | hash | `PERIOD/account` -> granted in windows that are not settled |
@@ -26,8 +27,8 @@
 | `{prefix}:{budget}:ghosts` | set | windows whose grants may be lost |
 | `{prefix}:{budget}:servers` | hash | agent -> `sequence:window` of its last call |
 
-The braces around `catalog`, `budget` and `count:SHARD` are literal: Redis Cluster hashes what is
-between them, so what shares them lies in one slot and one script may change it together.
+The braces around `catalog`, `plan`, `budget` and `count:SHARD` are literal: Redis Cluster hashes
+what is between them, so what shares them lies in one slot and one script may change it together.
 """
 
 from typing import NamedTuple
@@ -89,7 +90,11 @@ class Keyspace(NamedTuple):
         return f"{self.prefix}:{{control}}:leader"
 
     @property
-    def plan(self) -> str:
+    def learned(self) -> str:
+        return f"{self.prefix}:{{pace}}:state"
+
+    @property
+    def plan_current(self) -> str:
         return self._plan("current")
 
     @property
@@ -97,15 +102,8 @@ class Keyspace(NamedTuple):
         return self._plan("version")
 
     @property
-    def plan_drawn(self) -> str:
-        return self._plan("drawn")
-
-    def _plan(self, name: str) -> str:
-        return f"{self.prefix}:{{plan}}:{name}"
-
-    @property
-    def learned(self) -> str:
-        return f"{self.prefix}:{{pace}}:state"
+    def plan_last(self) -> str:
+        return self._plan("last")
 
     @property
     def budget_state(self) -> str:
@@ -128,6 +126,9 @@ class Keyspace(NamedTuple):
 
     def budget_granted(self, window: int) -> str:
         return self._budget(f"granted:{window}")
+
+    def _plan(self, name: str) -> str:
+        return f"{self.prefix}:{{plan}}:{name}"
 
     def _budget(self, name: str) -> str:
         return f"{self.prefix}:{{budget}}:{name}"

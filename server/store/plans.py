@@ -1,7 +1,8 @@
-"""The plan in Redis: what share of its requests each line item takes part in.
+"""The plan in Redis: how often each line item may take part, and what it is worth, as of now.
 
-Its number is drawn before what it is made of is read, and rises. So of two that lead at once, the
-one that saw less is refused, whenever its plan arrives.
+Control writes it, every server's agent reads it. Versions rise, and the script writes none that is
+not above the one that is there. A leader draws its version before it reads what the plan is made
+of: so of two that lead at once the one that saw less is refused, whenever its plan arrives.
 """
 
 from importlib import resources
@@ -9,24 +10,34 @@ from typing import Any, Final
 
 import msgspec
 import redis
+from msgspec import Struct
 
+from server.errors import SnapshotError
 from server.store.client import translated
 from server.store.keyspace import Keyspace
 
 SCHEMA: Final = 1
+KEPT_S: Final = 3600  # far beyond the age at which servers drop it
+_NUMBER_BYTES: Final = 8
 
 
-class Plan(msgspec.Struct, frozen=True, array_like=True):
+class Plan(Struct, frozen=True, array_like=True):
+    """Columns are int64, little-endian; what no plan names serves as booked."""
+
     schema: int
     version: int
     made_at_s: int
-    ids: bytes  # of line items: int64, little-endian, rising; the two below have their order
-    rates_ppm: bytes  # int64
-    probabilities_ppm: bytes  # int64 of the event that is paid for; -1: as booked
+    ids: bytes  # line items
+    rates_ppm: bytes  # the share of requests to take part in
+    probabilities_ppm: bytes  # of a click or conversion; -1: as booked
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Plan).decode
 
 
 class PlanStore:
-    """The one plan of a prefix."""
+    """The plan below one prefix."""
 
     def __init__(self, client: redis.Redis, keyspace: Keyspace) -> None:
         self._client: Any = client
@@ -37,31 +48,49 @@ class PlanStore:
             for name in ("draw", "write")
         )
 
-    def draw(self) -> int:
-        """Draw a number, which nobody else has or will have."""
-        with translated():
-            return int(self._draw(keys=[self._keys.plan_drawn]))
+    def close(self) -> None:
+        self._client.close()
 
-    def write(self, plan: Plan) -> bool:
-        """Make it the current one; False when that is newer."""
+    def draw(self) -> int:
+        """Draw a version, which nobody else has or will have: also after Redis has lost them."""
         with translated():
-            keys = [self._keys.plan, self._keys.plan_version]
-            return bool(self._write(keys=keys, args=[plan.version, msgspec.msgpack.encode(plan)]))
+            return int(self._draw(keys=[self._keys.plan_last]))
+
+    def write(
+        self,
+        made_at_s: int,
+        ids: bytes,
+        rates_ppm: bytes,
+        probabilities_ppm: bytes,
+        version: int | None = None,
+    ) -> int | None:
+        """Make a plan current; its version, or None when somebody wrote a newer one meanwhile."""
+        if version is None:
+            version = self.draw()
+        plan = Plan(SCHEMA, version, made_at_s, ids, rates_ppm, probabilities_ppm)
+        keys = [self._keys.plan_current, self._keys.plan_version]
+        with translated():
+            written = self._write(keys=keys, args=[version, _encode(plan), KEPT_S])
+        return version if written else None
 
     def version(self) -> int:
-        """Give the current plan's number, 0 when there is none: cheap enough to ask each second."""
+        """Which one is current, 0 for none: much less to read than the plan."""
         with translated():
             return int(self._client.get(self._keys.plan_version) or 0)
 
-    def current(self) -> Plan | None:
-        """Give the current plan; None when there is none, or none that we understand."""
+    def read(self) -> Plan | None:
+        """Give the current plan, None when there is none; SnapshotError for one that is no good."""
         with translated():
-            content = self._client.get(self._keys.plan)
-        try:
-            plan = msgspec.msgpack.decode(content, type=Plan) if content else None
-        except (msgspec.DecodeError, UnicodeDecodeError):
+            found = self._client.get(self._keys.plan_current)
+        if found is None:
             return None
-        return plan if plan is not None and plan.schema == SCHEMA else None
-
-    def close(self) -> None:
-        self._client.close()
+        try:
+            plan = _decode(found)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise SnapshotError("decode", f"plan: {error}") from None
+        if plan.schema != SCHEMA:
+            raise SnapshotError("schema", f"plan of schema {plan.schema}")
+        columns = {len(plan.ids), len(plan.rates_ppm), len(plan.probabilities_ppm)}
+        if len(columns) != 1 or len(plan.ids) % _NUMBER_BYTES:
+            raise SnapshotError("decode", f"plan {plan.version}: columns of different sizes")
+        return plan

@@ -17,6 +17,7 @@ from server.clock import now_ms
 from server.ledger import wal
 from server.ledger.counter import Counter as Recount
 from server.ledger.folder import DiskFolder
+from server.store.buckets import HOUR
 from server.store.counts import CountsStore
 from tests import catalogs
 from tests.drill import truth
@@ -190,9 +191,9 @@ def recount(aggregator: Aggregator) -> Counter[Key]:
     counter = Recount()
     for record in wal.read(folder, 0, wal.durable_mark(folder)):
         counter.take(wal.decode(record.body))
-    for hour, fields in counter.drain().items():
-        for field, count in fields.items():
-            _add(counts, hour, field, count)
+    for bucket, fields in counter.drain().items():
+        for field, count in fields.items() if bucket.kind == HOUR else ():
+            _add(counts, bucket.number, field, count)
     return counts
 
 

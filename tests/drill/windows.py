@@ -19,6 +19,7 @@ from server.ledger import wal
 from server.ledger.folder import DiskFolder
 from server.ledger.wal import Shipped
 from server.store import Keyspace, connect
+from server.store.buckets import hour
 from tests.drill import truth
 from tests.drill.cluster import Aggregator, Cluster, Daemon, status_of, until
 from tests.drill.drill import Helper, totals
@@ -163,7 +164,7 @@ def _probe(port: int, keyring: Keyring, client: redis.Redis, line: int) -> float
     served = Served(now_s, os.urandom(16), line, 1, 1, 5, placement_digest("probe"))
     _, impression = keyring.sign_shown(served, bytes(16))
     field = f"{line}.1.1.impressions"
-    keys = [Keyspace().count_hour(shard, now_s // 3600) for shard in (0, 1)]
+    keys = [Keyspace().count_bucket(shard, hour(now_s // 3600)) for shard in (0, 1)]
     started_s = time.monotonic()
     assert status_of(port, f"/i.gif?e={impression.decode()}") == 200
     seen = until(lambda: any(client.hget(key, field) for key in keys), SEEN_S_MAX)

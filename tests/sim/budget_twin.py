@@ -59,9 +59,17 @@ class BudgetTwin:
     def copy(self) -> Kept | None:
         return deepcopy(self.kept)
 
-    def restart(self, run_id: str, kept: Kept | None) -> None:
+    def restart(self, kept: Kept | None) -> None:
         """Come back as another process, with what there was when `kept` was copied."""
-        self.run_id, self.kept = run_id, deepcopy(kept)
+        self.run_id += "a"
+        self.kept = deepcopy(kept)
+
+    def tear(self) -> None:
+        if self.kept is not None:
+            self.kept.is_torn = True
+
+    def flush(self) -> None:
+        self.kept = None
 
     # -- the agent's
 

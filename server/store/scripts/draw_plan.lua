@@ -1,5 +1,5 @@
--- Draws a plan's number: higher than any before, and than any that a Redis which has lost them drew,
--- since it is at least the time in seconds, and far fewer are drawn than one a second.
+-- Draws a plan's number: higher than any before, and than any that were drawn before Redis lost
+-- them, since it is at least the time in seconds, and far fewer are drawn than one a second.
 --
 -- KEYS: the last number drawn
 local number = tonumber(redis.call('GET', KEYS[1]) or '0') + 1
