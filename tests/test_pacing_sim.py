@@ -115,12 +115,12 @@ class Both:
         self.limit = np.array([random.choice((3, 50, 1000, 10**7)) for _ in range(items)])
         per_million = np.array([random.choice((10**6, 12_500, 10**9 + 7)) for _ in range(items)])
         self.arrays = Accounts(self.limit, per_million, self.window - 1)
-        self.twin = BudgetTwin("0")
+        self.twin = BudgetTwin()
         self.limits = [
             Limit("ever", f"l{at}.impressions", int(limit), int(most))
             for at, (limit, most) in enumerate(zip(self.limit, self.arrays.most, strict=True))
         ]
-        self.sequence = self.run_ids = 0
+        self.sequence = 0
         self.seen = 0
         self.now_us = self.window * WINDOW_US
         self.wipe()
@@ -177,8 +177,7 @@ class Both:
         assert self.twin.settle(following, {"ever": amounts}) is None
 
     def fail_over(self) -> None:
-        self.run_ids += 1
-        self.twin.restart(str(self.run_ids), self.twin.copy())
+        self.twin.restart(self.twin.copy())
         self.arrays.failed_over(self.window)
         self.call(0, [], {})
 

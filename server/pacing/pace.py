@@ -48,6 +48,9 @@ __all__ = ["REASONS", "STEP_S", "State", "apply", "curve_utc", "levels", "observ
 
 STEP_S: Final = 5.0
 CATCH_UP: Final = 3.0  # no faster than at so many times the plan's own pace
+# ... or for so many units in its reach: who sells a few a day finds no lease ready where it would
+# have shown, and must ask far more often than it shows.
+FEW: Final = 3.0
 BELOW: Final = 0.01  # of the plan
 SCARCE: Final = 0.85  # of all supply left is needed: better early than short
 CAREFUL_S: Final = 20.0  # how long a wrong rate may go on before it shows
@@ -203,10 +206,11 @@ def _solve(base: Ground, state: State, now_s: float) -> _Solved:
     # In the end chance must not leave units over; that no more are sold is the leases' part.
     hurry = np.where(left > 0, left + 2.0 * np.sqrt(left * base.unit), 0.0)
     need = np.where(closing, hurry, need)
-    most = np.where(closing, hurry, CATCH_UP * pace)
+    most = np.where(closing, hurry, np.maximum(CATCH_UP * pace, FEW * base.unit))
     factor = np.minimum(need, most) / np.maximum(possible, SMALL)
     scarcity = left / np.maximum(possible_all, SMALL)
-    factor = np.where((scarcity >= SCARCE) & (need > 0), np.maximum(factor, scarcity), factor)
+    all_left = (scarcity >= SCARCE) & (spent < goals.limit * due)
+    factor = np.where(all_left & (need > 0), np.maximum(factor, scarcity), factor)
     factor = np.where((goals.pacing == ASAP) & (left > 0), np.inf, factor)
     is_open = (now_s >= goals.begin_s) & (now_s < goals.close_s) & (state.spent < goals.limit)
     factor = np.where(is_open, factor, 0.0)
