@@ -1,4 +1,4 @@
-"""What is settled and opened is what the ledger billed, to the unit, whatever was lost before."""
+"""Settling on a real log and a real Redis: to the unit, whatever was lost before."""
 
 import random
 import time
@@ -10,12 +10,11 @@ import pytest
 from adcore.catalog import Budget, Catalog, Goal
 from server.errors import StoreError
 from server.events.leases import closed_window, closes_s, window_of
-from server.ledger import counter
-from server.pacing import settling
 from server.pacing.accounts import accounts_of, period
-from server.pacing.settling import CountsMissing, Settler
+from server.pacing.settling import Settling, Step
+from server.pacing.work import Retired
 from server.store import Keyspace, connect
-from server.store.budgets import GHOSTS_MAX, BudgetStore, Call, Limit, Want
+from server.store.budgets import UNSETTLED_MAX, BudgetStore, Call, Limit, Want
 from tests.catalogs import minimal
 from tests.shards import Shard, beacon
 
@@ -47,12 +46,15 @@ class World:
         self.budgets = BudgetStore(self.client, Keyspace())
         self.shard = Shard(folder, redis_url)
         self.now_s = int(time.time())
-        self.settler = self.new_settler()
+        self.settling = self.new()
 
-    def new_settler(self) -> Settler:
-        settler = Settler(self.budgets, [self.shard.store], 1)
-        settler.follow(catalog())
-        return settler
+    def new(self, *ledgers, of: Catalog | None = None) -> Settling:
+        settling = Settling(self.budgets, ledgers or [self.shard.store])
+        settling.take(of or catalog())
+        return settling
+
+    def step(self) -> Step:
+        return self.settling.step(self.budgets.now_us() // 1_000_000)
 
     def bill(self, count: int, at_s: int, lease: int = 0, line: int = LINE) -> None:
         self.shard.write(
@@ -70,7 +72,7 @@ class World:
 
     def settle_all(self, moment_s: int) -> None:
         self.tick(moment_s)
-        while self.settler.step(time.monotonic()).settled:
+        while self.step().settled:
             pass
 
     def spent(self, name: str, of: str = "ever") -> int | None:
@@ -95,15 +97,14 @@ def test_at_first_everything_is_opened_with_what_was_billed(world):
     world.bill(7, world.now_s - 4000)
     world.bill(2, world.now_s - 5)  # its window is not closed: it comes by settling
     world.tick(world.now_s)
-    done = world.settler.step(0.0)
-    assert done.resets == 1
-    assert done.last == closed_window(world.now_s)
-    assert done.ghosts == window_of(world.now_s) + 1 - done.last
+    done = world.step()
+    assert done.was_reset
+    assert world.budgets.state().settled == closed_window(world.now_s)
     assert world.spent("l40.impressions") == world.spent("c30.impressions") == 7
     assert world.spent("l40.micros") == 7 * 8000
     assert world.spent("l41.clicks") == 0
-    again = world.settler.step(1.0)
-    assert (again.resets, again.opened) == (0, 0)
+    again = world.step()
+    assert (again.was_reset, again.opened) == (False, 0)
 
     world.settle_all(world.now_s + 400)
     assert world.spent("l40.impressions") == 9
@@ -113,7 +114,7 @@ def test_at_first_everything_is_opened_with_what_was_billed(world):
 def test_a_granted_window_is_settled_to_what_was_billed(world):
     world.budgets.begin(window_of(world.now_s) - 30)
     world.tick(world.now_s)
-    world.settler.step(0.0)
+    world.step()
     for _ in range(2):  # the window may turn in between
         window = window_of(world.budgets.now_us() // 1_000_000)
         answer = world.grant(5, window)
@@ -135,15 +136,14 @@ def test_a_granted_window_is_settled_to_what_was_billed(world):
 def test_a_wiped_redis_is_made_again_once_the_counts_are(world):
     world.bill(7, world.now_s - 4000)
     world.tick(world.now_s)
-    world.settler.step(0.0)
+    world.step()
     world.settle_all(world.now_s + 10)
     world.client.flushall()
-    with pytest.raises(CountsMissing):
-        world.settler.step(1.0)
+    assert not world.step().is_known
     assert world.budgets.state() is None
     world.shard.applier.check(1 << 60)
     world.shard.count()
-    assert world.settler.step(2.0).resets == 1
+    assert world.step().was_reset
     assert world.spent("l40.impressions") == 7
     world.settle_all(world.now_s + 400)
     assert world.spent("l40.impressions") == 7
@@ -166,9 +166,9 @@ def test_whenever_an_account_is_opened_all_that_is_billed_is_in_it_once(world, s
         if step == opened:
             world.budgets.begin(closed_window(at_s))
         if step >= opened:
-            world.settler.step(float(step))
+            world.step()
             if dice.random() < 0.2:
-                world.settler = world.new_settler()  # another one leads
+                world.settling = world.new()  # another one leads
     world.settle_all(world.now_s + 400)
     assert world.spent("l40.impressions") == world.spent("c30.impressions") == billed
     assert world.spent("l40.micros") == billed * 8000
@@ -177,9 +177,9 @@ def test_whenever_an_account_is_opened_all_that_is_billed_is_in_it_once(world, s
 def test_what_leaves_the_catalog_is_settled_for_its_campaign(world):
     world.budgets.begin(window_of(world.now_s) - 30)
     world.tick(world.now_s)
-    world.settler.step(0.0)
+    world.step()
     base = catalog()
-    world.settler.follow(msgspec.structs.replace(base, line_items=base.line_items[1:]))
+    world.settling.take(msgspec.structs.replace(base, line_items=base.line_items[1:]))
     world.bill(4, world.now_s + 5)
     world.settle_all(world.now_s + 400)
     assert world.spent("c30.impressions") == 4
@@ -187,13 +187,13 @@ def test_what_leaves_the_catalog_is_settled_for_its_campaign(world):
 
 def test_a_line_item_that_is_new_is_opened_by_the_next_step(world):
     base = catalog()
-    world.settler = Settler(world.budgets, [world.shard.store], 1)
-    world.settler.follow(msgspec.structs.replace(base, line_items=base.line_items[1:]))
+    rest = msgspec.structs.replace(base, line_items=base.line_items[1:])
+    world.settling = world.new(of=rest)
     world.tick(world.now_s)
-    world.settler.step(0.0)
+    world.step()
     assert world.spent("l40.impressions") is None
-    world.settler.follow(base)
-    assert world.settler.step(1.0).opened == 5
+    world.settling.take(base)
+    assert world.step().opened == 5
     assert world.spent("l40.impressions") == 0
 
 
@@ -201,9 +201,9 @@ def test_tomorrow_is_open_an_hour_before_it_begins(world):
     hour = datetime.now(UTC).hour
     offset = 23 - hour if hour > 11 else -1 - hour  # of the zone in which it is 23 o'clock
     zone = f"Etc/GMT{'-' if offset >= 0 else '+'}{abs(offset)}"
-    world.settler.follow(catalog(zone))
+    world.settling.take(catalog(zone))
     world.tick(world.now_s)
-    world.settler.step(0.0)
+    world.step()
     for day in (period(world.now_s, zone), period(world.now_s + 3600, zone)):
         assert world.spent("l40.impressions", day) == 0
     assert period(world.now_s, zone) != period(world.now_s + 3600, zone)
@@ -212,28 +212,27 @@ def test_tomorrow_is_open_an_hour_before_it_begins(world):
 def test_accounts_that_redis_has_lost_in_silence_are_opened_again(world):
     world.bill(7, world.now_s - 4000)
     world.tick(world.now_s)
-    world.settler.step(0.0)
+    world.step()
     world.client.delete(Keyspace().budget_base("ever"))
-    world.settler.step(1.0)
-    world.settler.step(settling.CHECK_S)
+    world.step()
+    world.settling.forget()
+    world.step()
     assert world.spent("l40.impressions") == 7
 
 
 def test_a_ledger_far_behind_resets_nothing(world):
-    world.tick(world.now_s - GHOSTS_MAX * 10)
-    with pytest.raises(CountsMissing, match="behind"):
-        world.settler.step(0.0)
+    world.tick(world.now_s - UNSETTLED_MAX * 10)
+    assert not world.step().was_reset
     assert world.budgets.state() is None
 
 
 def test_a_clock_of_the_ledger_that_went_back_opens_nothing(world):
     world.budgets.begin(closed_window(world.now_s))
     world.tick(world.now_s - 60)
-    with pytest.raises(CountsMissing):
-        world.settler.step(0.0)
+    world.step()
     assert world.spent("l40.impressions") is None
     world.tick(world.now_s)
-    world.settler.step(1.0)
+    world.step()
     assert world.spent("l40.impressions") == 0
 
 
@@ -244,23 +243,18 @@ def test_a_shard_that_must_be_there_holds_up_settling_and_a_retired_one_does_not
     other.write([beacon(at_s=world.now_s - 9000) for _ in range(3)])
     other.count()
     world.tick(world.now_s)
-    both = Settler(world.budgets, [world.shard.store, other.store], 2)
-    both.follow(catalog())
-    with pytest.raises(CountsMissing):
-        both.step(0.0)  # the other one's time is hours ago
-    one = Settler(world.budgets, [world.shard.store, other.store], 1)
-    one.follow(catalog())
-    assert one.step(0.0).resets == 1
+    world.settling = world.new(world.shard.store, other.store)
+    world.step()
+    assert world.spent("l40.impressions") is None  # the other one's time is hours ago
+    world.settling = world.new(world.shard.store, Retired(other.store))
+    assert world.step().was_reset
     assert world.spent("l40.impressions") == 3  # and what it had counted counts
 
 
 def test_redis_away_is_a_store_error(tmp_path, redis_url):
     world = World(tmp_path, redis_url)
+    world.tick(world.now_s)
     away = BudgetStore(connect(f"unix://{tmp_path}/none.sock"), Keyspace())
-    settler = Settler(away, [world.shard.store], 1)
+    settling = Settling(away, [world.shard.store])
     with pytest.raises(StoreError):
-        settler.step(0.0)
-
-
-def test_what_is_held_for_later_is_as_the_counter_has_it():
-    assert settling.HELD_S == counter.HELD_S
+        settling.step(world.now_s)

@@ -25,8 +25,7 @@ from server.families import CONTROL, CONTROL_LEADS, CONTROL_TICKS, MAIN
 from server.metrics import Metrics
 from server.ops import Ops
 from server.pacing.leader import ANSWER_S_MAX, WAIT_S, Leader, own_name
-from server.pacing.settling import CountsMissing
-from server.pacing.work import Work
+from server.pacing.work import CountsMissing, Work
 from server.run_folder import open_run_folder
 from server.store import Keyspace, connect
 from server.store.leaders import LeaderStore

@@ -1,13 +1,13 @@
 """What the leader of `adcore control` does: one call a second, which waits for Redis alone."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import numpy as np
 
 from server.clock import perf_ns
-from server.errors import SnapshotError
+from server.errors import AdcoreError, SnapshotError
 from server.events.leases import window_start_s
 from server.families import (
     ACCOUNTS_OPENED,
@@ -24,22 +24,41 @@ from server.families import (
 )
 from server.metrics import Metrics
 from server.pacing.pace import STEP_S
-from server.pacing.settling import CountsMissing, Done, Settler
+from server.pacing.settling import Settling
 from server.pacing.solving import Solver
 from server.store import Keyspace
+from server.store.buckets import Bucket
 from server.store.budgets import BudgetStore
 from server.store.catalogs import CatalogStore
 from server.store.client import Client
-from server.store.counts import CountsStore, shards
+from server.store.counts import CountsStore, SpentByLine, shards
 from server.store.learned import LearnedStore
 from server.store.plans import PlanStore
 
 SAVE_S: Final = 15.0  # between two savings of what was learned: ten megabytes at 10^5 line items
 SHARDS_S: Final = 10.0  # between looks for shards that nobody configured
 
+FORGET_S: Final = 60.0  # between looks whether what was opened is still there
+NEVER_S: Final = 1 << 40
+
 log = logging.getLogger(__name__)
 
 MayWrite = Callable[[], bool]
+
+
+class CountsMissing(AdcoreError):
+    """The counts are not whole, or not there yet: nothing is reckoned with half of them."""
+
+
+class Retired:
+    """A shard that no list names any more: what it has counted counts, and nobody waits for it."""
+
+    def __init__(self, store: CountsStore) -> None:
+        self._store = store
+
+    def spent(self, wanted: Iterable[Bucket], /) -> tuple[int | None, list[SpentByLine]]:
+        time_s, spent = self._store.spent(wanted)
+        return (None if time_s is None else NEVER_S), spent
 
 
 class Work:
@@ -57,8 +76,9 @@ class Work:
         self._plans = PlanStore(client, keys)
         self._learned = LearnedStore(client, keys)
         self._solver: Solver | None = None
-        self._settler: Settler | None = None
-        self._done = Done()
+        self._settling: Settling | None = None
+        self._ghosts: int | None = None  # windows held back; None: nothing is granted
+        self._forgot_s = 0.0
         self._numbers: list[int] = []
         self._shards_s = self._solved_s = self._saved_s = 0.0  # monotonic; 0: not yet
         self._generation = self._refused = 0
@@ -69,17 +89,17 @@ class Work:
 
     def tick(self, now_s: int, monotonic_s: float, may_write: MayWrite) -> None:
         """Do what is due: CountsMissing or StoreError say that it was not all."""
-        if self._solver is None or self._settler is None or self._has_other_shards(monotonic_s):
-            solver, settler = self._begin(monotonic_s)
+        if self._solver is None or self._settling is None or self._has_other_shards(monotonic_s):
+            solver, settling = self._begin(monotonic_s)
         else:
-            solver, settler = self._solver, self._settler
-        self._follow(solver, settler, now_s)
+            solver, settling = self._solver, self._settling
+        self._follow(solver, settling, now_s)
         missing: CountsMissing | None = None
         if may_write():
             try:
-                self._settle(settler, monotonic_s)
+                self._settle(settling, monotonic_s)
             except CountsMissing as error:
-                self._done = Done()
+                self._ghosts = None
                 missing = error  # for settling; a plan may do without
         if monotonic_s - self._solved_s >= STEP_S:
             self._solved_s = monotonic_s
@@ -92,15 +112,19 @@ class Work:
     def _has_other_shards(self, monotonic_s: float) -> bool:
         return monotonic_s - self._shards_s >= SHARDS_S and self._find_shards(monotonic_s)
 
-    def _begin(self, monotonic_s: float) -> tuple[Solver, Settler]:
+    def _begin(self, monotonic_s: float) -> tuple[Solver, Settling]:
         self._find_shards(monotonic_s)
         stores = [CountsStore(self._client, self._keys, number) for number in self._numbers]
         solver = Solver(stores, len(self._required))
         solver.restore(self._learned.load())
         self._generation, self._solved_s, self._saved_s = 0, 0.0, monotonic_s - SAVE_S
-        settler = Settler(self._budgets, stores, len(self._required))
-        self._solver, self._settler = solver, settler
-        return solver, settler
+        ledgers = [
+            store if place < len(self._required) else Retired(store)
+            for place, store in enumerate(stores)
+        ]
+        settling = Settling(self._budgets, ledgers)
+        self._solver, self._settling = solver, settling
+        return solver, settling
 
     def _find_shards(self, monotonic_s: float) -> bool:
         """List the shards, the required ones first; whether there are others than before."""
@@ -110,7 +134,7 @@ class Work:
         changed, self._numbers = numbers != self._numbers, numbers
         return changed
 
-    def _follow(self, solver: Solver, settler: Settler, now_s: int) -> None:
+    def _follow(self, solver: Solver, settling: Settling, now_s: int) -> None:
         """Go by the current catalog; keep the one before when that can't be used."""
         generation = self._catalogs.current() or 0
         if generation in (0, self._generation, self._refused):
@@ -122,27 +146,36 @@ class Work:
             log.error("can't use a catalog", extra={"detail": str(error)})
             return
         solver.follow(catalog, now_s)
-        settler.follow(catalog)
+        settling.take(catalog)
         self._generation, self._refused, self._solved_s = generation, 0, 0.0
         self._metrics.slots[CONTROL_GENERATION.start] = generation
         log.info("goes by a catalog", extra={"generation": generation})
 
     # -- accounts
 
-    def _settle(self, settler: Settler, monotonic_s: float) -> None:
-        done = self._done = settler.step(monotonic_s)
+    def _settle(self, settling: Settling, monotonic_s: float) -> None:
+        if monotonic_s - self._forgot_s >= FORGET_S:
+            # Redis may have lost what was opened a moment before it failed, and nothing tells.
+            settling.forget()
+            self._forgot_s = monotonic_s
+        now_s = self._budgets.now_us() // 1_000_000
+        step = settling.step(now_s)
+        state, ghosts = self._budgets.state(), len(self._budgets.ghosts())
         slots = self._metrics.slots
-        slots[WINDOWS_SETTLED.start] += done.settled
-        slots[ACCOUNTS_OPENED.start] += done.opened
-        slots[BUDGET_RESETS.start] += done.resets
-        slots[GHOSTS.start] = done.ghosts
-        if done.last:
-            moment_s = self._budgets.now_us() // 1_000_000
-            slots[SETTLED_AGE_S.start] = max(moment_s - window_start_s(done.last + 1), 0)
-        if done.resets:
-            log.warning("made the accounts again", extra={"settled": done.last})
-        if done.opened:
-            log.info("opened accounts", extra={"count": done.opened})
+        slots[WINDOWS_SETTLED.start] += step.settled
+        slots[ACCOUNTS_OPENED.start] += step.opened
+        slots[BUDGET_RESETS.start] += step.was_reset
+        slots[GHOSTS.start] = ghosts
+        if step.was_reset:
+            log.warning("made the accounts again", extra={"ghosts": ghosts})
+        if step.opened:
+            log.info("opened accounts", extra={"count": step.opened})
+        if not step.is_known:
+            raise CountsMissing("a shard's counts are being made again, or never were")
+        if state is None or state.is_lost:
+            raise CountsMissing("accounts are lost, and the ledger is too far behind to make them")
+        slots[SETTLED_AGE_S.start] = max(now_s - window_start_s(state.settled + 1), 0)
+        self._ghosts = ghosts
 
     # -- the plan
 
@@ -153,7 +186,7 @@ class Work:
         version = self._plans.draw()
         solver.learn(now_s)
         # While nothing is granted, what is billed says nothing of what could be.
-        solved = solver.solve(float(now_s), self._done.ghosts if self._done.last else None)
+        solved = solver.solve(float(now_s), self._ghosts)
         if solved is None:
             raise CountsMissing("they are being made again, or no aggregator has written any")
         ids, rates_ppm, probabilities_ppm = (
