@@ -26,8 +26,7 @@ from server.terminal import (
 )
 
 NAME_CELLS: Final = (14, 34)  # of a table's names: the least, and the most
-BAR_CELLS: Final = 12
-CHART_LINES: Final = 6
+BAR_CELLS, CHART_LINES = 12, 6
 GAP: Final = "  "
 _MARKS: Final[dict[Group, tuple[str, str, str]]] = {
     "blocked": ("■", RED, "without a lease"),
@@ -342,7 +341,7 @@ def _chart(view: View, standing: Standing, paint: Paint, colour: str) -> list[st
     # Two cells an hour: a chart one can read a time from.
     drawn = ["".join(sign * 2 for sign in line) for line in columns_of(standing.hours, CHART_LINES)]
     top = amount_text(most, standing.limit)
-    margin = max(len(top), 1)
+    margin = len(top)
     lines = [
         f"{paint((top if number == 0 else '').rjust(margin), DIM)} {paint(line, colour)}".rstrip()
         for number, line in enumerate(drawn)
