@@ -216,7 +216,7 @@ IN_REDIS = {
         without_in_script("apply_counts.lua", "redis.call('DEL', time)", ""), counts_filled_in_part
     ),
     "no time for what may have expired": (
-        without(CountsStore._spent, ("time_s is not None and any", "False and any")),
+        without(CountsStore.spent, ("time_s is not None and any", "False and any")),
         a_window_that_may_have_expired,
     ),
     "no time where the counts are torn": (
