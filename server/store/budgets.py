@@ -159,20 +159,34 @@ class BudgetStore:
                 places[key] = len(keys)
             return places[key]
 
-        limits = [(place(self._keys.budget_base(limit.period)), *limit) for limit in call.limits]
-        wants = [
-            (
-                want.impressions,
-                *(number for cost in want.costs for number in (cost[0] + 1, cost[1])),
-            )
-            for want in call.wants
-        ]
+        # The script reads each period's base in one go, so its accounts lie side by side.
+        order = sorted(range(len(call.limits)), key=lambda at: call.limits[at].period)
+        places_of = {at: number for number, at in enumerate(order, 1)}
+        limits = [call.limits[at] for at in order]
+        periods: list[list[int]] = []  # place of the base, first, last
+        for number, limit in enumerate(limits, 1):
+            key = place(self._keys.budget_base(limit.period))
+            if not periods or periods[-1][0] != key:
+                periods.append([key, number, number])
+            periods[-1][2] = number
+        accounts = (
+            [limit.field for limit in limits],
+            [limit.name for limit in limits],
+            [limit.limit for limit in limits],
+            [limit.window_max for limit in limits],
+            periods,
+        )
+        wants: list[int] = []
+        for want in call.wants:
+            wants += (want.impressions, len(want.costs))
+            for at, cost in want.costs:
+                wants += (places_of[at], cost)
         returns = [
             (place(self._keys.budget_granted(window)), window, [*amounts], [*amounts.values()])
             for window, amounts in call.returns.items()
         ]
         head = (call.server, call.sequence, call.seen, call.window)
-        return keys, msgspec.msgpack.encode((*head, limits, wants, returns))
+        return keys, msgspec.msgpack.encode((*head, accounts, wants, returns))
 
     # -- control's
 
