@@ -26,8 +26,8 @@ EARLY_PARTS: Final = 16.0
 REACH_PARTS: Final = 288.0  # an error is made good within five minutes of a day
 REACH_S: Final = (90.0, 600.0)
 SMALL: Final = 1e-9
-_AHEAD_X: Final = np.array([0.0, 0.5, 1.0])
-_AHEAD: Final = np.array([0.35, 0.20, 0.03])  # of FRONTLOADED: inside of 40 %, 25 % and 5 %
+AHEAD_X: Final = np.array([0.0, 0.5, 1.0])
+AHEAD: Final = np.array([0.30, 0.18, 0.03])  # of FRONTLOADED: inside of 40 %, 25 % and 5 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +103,7 @@ class Ground:
             return even
         share = even.copy()
         front = even[self.front]
-        share[self.front] = np.minimum(front * (1.0 + np.interp(front, _AHEAD_X, _AHEAD)), 1.0)
+        share[self.front] = np.minimum(front * (1.0 + np.interp(front, AHEAD_X, AHEAD)), 1.0)
         return share
 
 
