@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from benchmarks.pacing_sim import Outcome, forecast_passed, linkedin_plan
 from benchmarks.pacing_world import World, goals_of
 from server.pacing.goals import CUSTOM, EVEN, FRONTLOADED, IMPRESSION
-from server.pacing.ground import EARLY_PARTS, EARLY_S
+from server.pacing.ground import AHEAD, AHEAD_X, EARLY_PARTS, EARLY_S
 
 Numbers = NDArray[np.float64]
 
@@ -37,7 +37,7 @@ def plans(world: World, rule: str) -> Numbers:
     end = world.seconds - int(min(EARLY_S, world.seconds / EARLY_PARTS))
     even = np.minimum(passed / passed[end - 1], 1.0)
     found = np.repeat(even[:, None], len(world.budget), axis=1)
-    ahead = np.interp(even, [0, 0.5, 1], [0.35, 0.20, 0.03])
+    ahead = np.interp(even, AHEAD_X, AHEAD)
     found[:, world.pacing == FRONTLOADED] = np.minimum(even * (1 + ahead), 1.0)[:, None]
     weights = np.cumsum(np.resize(np.repeat(np.roll(goals_of(world).curves[0], 0), 3600),
                                   world.seconds))  # fmt: skip
@@ -140,6 +140,8 @@ def tables(result: dict[str, Any]) -> str:
 
 def bars(result: dict[str, Any]) -> str:
     ours = [run for run in result["runs"] if run["rule"] == "ours"]
+    if not ours:
+        return ""
     words: Sequence[tuple[str, str, str]] = (
         ("overspent_units", "CPM overspend, units", "{:,.0f}"),
         ("free_clicks", "CPC free clicks of budget", "{:.3%}"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks import pacing_figures
+from benchmarks.pacing import step_times
 from benchmarks.pacing_leases import Accounts
 from benchmarks.pacing_sim import Leasing, run
 from benchmarks.pacing_world import World, make
@@ -101,6 +102,12 @@ def test_a_planted_fault_is_found(monkeypatch, where, name, fault, found_by):
 
 def test_click_goals_starve_when_they_are_kept_in_whole_clicks():
     assert "pace_rms" in missed(played(click_parts=1))
+
+
+def test_a_step_is_solved_in_a_fraction_of_its_time():
+    # A tenth of the line items in the time that all of them may take: no bound is so near that
+    # a busy machine breaks it, and a loop over line items would be beyond it.
+    assert step_times(10_000, 4)["rates_ms"] < 50
 
 
 # -- the accounts ----------------------------------------------------------------------------------

@@ -26,8 +26,8 @@ EARLY_PARTS: Final = 16.0
 REACH_PARTS: Final = 288.0  # an error is made good within five minutes of a day
 REACH_S: Final = (90.0, 600.0)
 SMALL: Final = 1e-9
-_AHEAD_X: Final = np.array([0.0, 0.5, 1.0])
-_AHEAD: Final = np.array([0.35, 0.20, 0.03])  # of FRONTLOADED: inside of 40 %, 25 % and 5 %
+AHEAD_X: Final = np.array([0.0, 0.5, 1.0])
+AHEAD: Final = np.array([0.30, 0.18, 0.03])  # of FRONTLOADED: inside of 40 %, 25 % and 5 %
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +44,9 @@ class Ground:
     finish: Numbers  # [a] when the plan ends: early, so that what was not billed is sold again
     unit: Numbers  # [a] what one event takes
     reach: Numbers  # [a] within which an error is made good
-    alone: Flags  # [u] the account is this line item's own
-    shared: Whole  # the uses that are not
+    own_line: Whole  # of uses whose account is this line item's own
+    own_account: Whole
+    shared: Whole  # the other uses
     hurried: Flags  # [n] all its accounts are ASAP
     front: Whole  # accounts that are FRONTLOADED
     custom: Whole  # and those with a curve
@@ -78,16 +79,13 @@ class Ground:
         found: Numbers = at[self.supply.shape] * self.supply.scale
         return found
 
-    def shares(
-        self, per_use: Numbers, begin_s: Numbers, middle_s: Numbers, low: Numbers, mid: Numbers
-    ) -> Numbers:
+    def shares(self, part: Numbers, whole: Numbers, begin_s: Numbers, middle_s: Numbers) -> Numbers:
         """[a] how much of what there is from begin until the plan ends comes before the middle.
 
-        `low` and `mid` are the integrals [u] until both.
+        By the supply before both, `part` of the `whole`; or by the account's curve.
         """
-        part = self.worth(per_use, low, np.minimum(mid, self.at_finish))
-        whole = self.worth(per_use, low, self.at_finish)
         if len(self.custom):
+            part, whole = part.copy(), whole.copy()
             row = self.goals.curve[self.custom]
             begin, finish = begin_s[self.custom], self.finish[self.custom]
             middle = np.minimum(middle_s[self.custom], finish)
@@ -105,7 +103,7 @@ class Ground:
             return even
         share = even.copy()
         front = even[self.front]
-        share[self.front] = np.minimum(front * (1.0 + np.interp(front, _AHEAD_X, _AHEAD)), 1.0)
+        share[self.front] = np.minimum(front * (1.0 + np.interp(front, AHEAD_X, AHEAD)), 1.0)
         return share
 
 
@@ -128,7 +126,8 @@ def ground(goals: Goals, supply: Supply) -> Ground:
         at_finish=until(supply.cumulative, row, np.minimum(finish[account], end_s)),
         finish=finish, unit=np.minimum(unit, goals.limit),
         reach=np.clip(length / REACH_PARTS, *REACH_S),
-        alone=alone, shared=np.flatnonzero(~alone), hurried=patient == 0,
+        own_line=line[alone], own_account=account[alone],
+        shared=np.flatnonzero(~alone), hurried=patient == 0,
         front=np.flatnonzero(goals.pacing == FRONTLOADED),
         custom=np.flatnonzero(goals.pacing == CUSTOM), curves=cumulative(goals.curves),
     )  # fmt: skip

@@ -172,7 +172,9 @@ def _even(base: Ground, state: State, per_use: Numbers, now_s: float) -> Numbers
     each = new.any() or bool((since != state.even_s).any())
     low = base.passed_each(since) if each else base.passed(state.even_s)
     mid = base.passed_each(now) if each else base.passed(now_s)
-    return was + (1.0 - was) * base.shares(per_use, since, now, low, mid)
+    part = base.worth(per_use, low, np.minimum(mid, base.at_finish))
+    whole = base.worth(per_use, low, base.at_finish)
+    return was + (1.0 - was) * base.shares(part, whole, since, now)
 
 
 # -- the rate --------------------------------------------------------------------------------------
@@ -185,18 +187,21 @@ def _solve(base: Ground, state: State, now_s: float) -> _Solved:
     closing = now_s >= finish - STEP_S
     deadline = np.maximum(finish, now_s + (goals.close_s - now_s) / 2)
     soon = np.minimum(now_s + base.reach, np.maximum(deadline, now_s + STEP_S))
+    late = bool((np.maximum(deadline, soon) > finish).any())
     at_now, at_soon = base.passed(now_s), base.passed_each(soon)
-    at_deadline = base.passed_each(deadline) if (deadline > finish).any() else base.at_finish
+    able = (at_soon - at_now) * per_use
+    possible = np.maximum(summed(goals.use_account, able, goals.accounts), 0.0)
+    whole = base.worth(per_use, at_now, base.at_finish)
+    possible_all = base.worth(per_use, at_now, base.passed_each(deadline)) if late else whole
+    part = base.worth(per_use, at_now, np.minimum(at_soon, base.at_finish)) if late else possible
 
     spent = state.spent + _pending(base, state, per_use, at_now, now_s)
     left = np.maximum(goals.limit - spent, 0.0)
     even = _even(base, state, per_use, now_s)
     due = base.bought(even)
-    share = base.shares(per_use, np.full(goals.accounts, now_s), soon, at_now, at_soon)
+    share = base.shares(part, whole, np.full(goals.accounts, now_s), soon)
     due_soon = np.where(closing, 1.0, base.bought(even + (1.0 - even) * share))
 
-    possible = base.worth(per_use, at_now, at_soon)
-    possible_all = base.worth(per_use, at_now, at_deadline)
     # Chance makes some spend more than was meant: an even plan is aimed at from below.
     flow = goals.limit * (due_soon - due)
     below = np.minimum(np.sqrt(flow * base.unit), BELOW * goals.limit * due)
@@ -220,7 +225,6 @@ def _solve(base: Ground, state: State, now_s: float) -> _Solved:
     careful = _careful(base, state, np.where(closing, np.inf, allowed), now_s)
     running = goals.active & (now_s >= goals.start_s) & (now_s < goals.end_s)
     rate = np.where(running, np.minimum(np.minimum(own, careful), 1.0), 0.0)
-    able = (at_soon - at_now) * per_use
     plan, tolerance = goals.limit * due, 0.01 * goals.limit
     return _Solved(
         _shared(base, rate, factor, able), own, careful,
@@ -232,8 +236,7 @@ def _solve(base: Ground, state: State, now_s: float) -> _Solved:
 def _own(base: Ground, factor: Numbers) -> Numbers:
     """[n] the least that its own accounts can bear."""
     own = np.full(base.goals.lines, np.inf)
-    mine = base.alone
-    np.minimum.at(own, base.goals.use_line[mine], factor[base.goals.use_account[mine]])
+    np.minimum.at(own, base.own_line, factor[base.own_account])
     return own
 
 
