@@ -56,8 +56,10 @@ class Retired:
     def __init__(self, store: CountsStore) -> None:
         self._store = store
 
-    def spent(self, wanted: Iterable[Bucket], /) -> tuple[int | None, list[SpentByLine]]:
-        time_s, spent = self._store.spent(wanted)
+    def spent(
+        self, wanted: Iterable[Bucket], now_s: int = 0, /
+    ) -> tuple[int | None, list[SpentByLine]]:
+        time_s, spent = self._store.spent(wanted, now_s)
         return (None if time_s is None else NEVER_S), spent
 
 
