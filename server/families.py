@@ -294,7 +294,7 @@ CONTROL_GENERATION = TABLE.gauge(
 WINDOWS_SETTLED = TABLE.counter("adcore_control_windows_settled", "Lease windows settled.")
 SETTLED_AGE_S = TABLE.gauge(
     "adcore_control_settled_age_seconds",
-    "For how long the last settled window has been over; 160 to 180 is usual.",
+    "For how long the last settled window has been over; 150 to 170 is usual.",
     role=CONTROL,
 )
 ACCOUNTS_OPENED = TABLE.counter("adcore_control_accounts_opened", "Accounts opened.")
