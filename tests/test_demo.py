@@ -178,6 +178,37 @@ def test_the_strip_and_the_chips_get_what_they_show(running):
     assert names["currency"] == "EUR"
 
 
+def test_what_has_a_budget_serves_and_is_paced(running):
+    """Control opens the accounts, servers get leases, and what is billed shows in the table."""
+    body = (ROOT / "examples" / "request.json").read_bytes()
+    redis_url = re.search(r"ADCORE_REDIS_URL=(\S+)", running.welcome)[1]
+    limited = {each["id"] for each in pace(redis_url)["line_items"]}
+    deadline_s = time.monotonic() + READY_S_MAX
+    won = set()
+    while not won & limited:
+        assert time.monotonic() < deadline_s, won
+        decisions = running.post(body, **{"X-Country": "DE"})["decisions"].values()
+        won |= {each["flightId"] for each in decisions if isinstance(each, dict)}
+        time.sleep(0.05)
+    while not (document := pace(redis_url))["plan"]:  # leases may be there before it
+        assert time.monotonic() < deadline_s
+    assert document["leader"]
+    assert document["plan"]["used"]
+    assert "not_opened" not in {each["reason"] for each in document["line_items"]}
+    assert any(limit["leased"] for each in document["line_items"] for limit in each["limits"])
+
+
+def pace(redis_url):
+    done = subprocess.run(
+        [sys.executable, "-m", "server", "pace", "--json"],
+        env=os.environ | {"ADCORE_REDIS_URL": redis_url},
+        cwd=ROOT,
+        capture_output=True,
+        check=True,
+    )
+    return json.loads(done.stdout)
+
+
 def test_its_secret_is_its_own(running):
     mode = (running.folder / "token_key").stat().st_mode
     assert stat.S_IMODE(mode) == 0o600

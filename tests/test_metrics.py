@@ -281,7 +281,7 @@ def test_quantiles_of_an_even_bucket_are_even():
     ]
 
 
-PROCESSES = ("worker-1", "loader", "agent", "main", "forwarder", "intake", "counter")
+PROCESSES = ("worker-1", "loader", "agent", "main", "forwarder", "intake", "counter", "control")
 
 
 def take_histogram(found, family, slots):

@@ -23,7 +23,7 @@ PYTHON = [path for path in SOURCES if path.suffix == ".py"]
 # Who may import whom, by package; a package may always import itself.
 SHARED = {
     "server.clock", "server.config", "server.errors", "server.families", "server.logs",
-    "server.metrics",
+    "server.metrics", "server.terminal",
 }  # fmt: skip
 # What a command that is a process of its own is made of.
 PROCESS = {"server.kept_process", "server.lifeline", "server.ops", "server.run_folder"}

@@ -30,6 +30,7 @@ from server.store import Keyspace, connect
 from server.store.buckets import HOUR
 from server.store.catalogs import CatalogStore
 from server.store.counts import CountsStore, shards
+from server.terminal import has_colour
 
 DIFFERENCES_PRINTED_MAX: Final = 100
 LOW_PRIORITY: Final = 19  # the counter and the aggregator come first
@@ -147,8 +148,8 @@ def _content(report: Report, args: argparse.Namespace) -> str | bytes:
             return report_output.to_json(report).decode()
         case "parquet":
             return report_output.to_parquet(report)
-    is_terminal = args.output is None and sys.stdout.isatty()
-    return report_output.to_table(report, colour=is_terminal and "NO_COLOR" not in os.environ)
+    colour = args.output is None and has_colour(sys.stdout)
+    return report_output.to_table(report, colour=colour)
 
 
 def _collected(query: Query) -> Report:

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from datetime import date
 from decimal import ROUND_HALF_EVEN, Decimal, localcontext
 from typing import Any, Final
-from unicodedata import east_asian_width, normalize
+from unicodedata import normalize
 
 import msgspec
 
@@ -25,12 +25,12 @@ from server.ledger.report import (
     columns,
     local,
 )
+from server.terminal import BOLD, DIM, cells, cut, padded, painted
 
 NAME_CELLS_MAX: Final = 36  # of a table's name: two columns of them, and the numbers, on a screen
 _DIGITS: Final = {"nanos": 9, "micros": 6}
 _ALWAYS: Final = {"impressions", "clicks", "ctr", "revenue"}
 _TITLES: Final = {"ctr": "CTR", "conversion_value": "value", "over_delivery": "free"}
-_BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 
 
 def decimal_text(amount: int, digits: int) -> str:
@@ -197,19 +197,19 @@ def to_table(report: Report, *, colour: bool) -> str:
         *((_labels(report, key), _figures(shown, sums)) for key, sums in report.rows),
         (["total"] + [""] * (len(report.query.by) - 1), _figures(shown, report.total)),
     ]
-    label_widths = [max(map(_cells, of)) for of in zip(*(line[0] for line in lines), strict=True)]
+    label_widths = [max(map(cells, of)) for of in zip(*(line[0] for line in lines), strict=True)]
     widths = [max(map(len, of)) for of in zip(*(line[1] for line in lines), strict=True)]
     printed = [
         "  ".join(
-            [_padded(text, width) for text, width in zip(labels, label_widths, strict=True)]
+            [padded(text, width) for text, width in zip(labels, label_widths, strict=True)]
             + [figure.rjust(width) for figure, width in zip(figures, widths, strict=True)]
         ).rstrip()
         for labels, figures in lines
     ]
     if colour:
-        printed[0] = f"{_BOLD}{printed[0]}{_PLAIN}"
-        printed[-1] = f"{_BOLD}{printed[-1]}{_PLAIN}"
-    notes = [f"{_DIM}{note}{_PLAIN}" if colour else note for note in notes_of(report)]
+        printed[0] = painted(printed[0], BOLD)
+        printed[-1] = painted(printed[-1], BOLD)
+    notes = [painted(note, DIM) if colour else note for note in notes_of(report)]
     return "\n".join([span_text(report), "", *printed, *(["", *notes] if notes else []), ""])
 
 
@@ -248,7 +248,7 @@ def _labels(report: Report, key: tuple[int, ...]) -> list[str]:
     labels = []
     for dimension, value in zip(report.query.by, key, strict=True):
         if dimension in PLACES:
-            name = _cut(_named(report, dimension, value))
+            name = cut(_named(report, dimension, value), NAME_CELLS_MAX)
             labels.append(name if value in (NONE, UNKNOWN) else f"{value} {name}".rstrip())
         else:
             labels.append(_moment(report, dimension, value))
@@ -269,22 +269,3 @@ def _figure(column: Column, value: int | float | None) -> str:
             exact = Decimal(value).scaleb(-_DIGITS[column.kind])
             return f"{exact.quantize(Decimal('0.01'), ROUND_HALF_EVEN):,}"
     return f"{value:,}"
-
-
-def _cut(name: str) -> str:
-    """Shorten, and let nothing through that a terminal would obey."""
-    plain = "".join(sign if sign.isprintable() else "\N{REPLACEMENT CHARACTER}" for sign in name)
-    if _cells(plain) <= NAME_CELLS_MAX:
-        return plain
-    while _cells(plain) > NAME_CELLS_MAX - 1:
-        plain = plain[:-1]
-    return f"{plain}…"
-
-
-def _cells(text: str) -> int:
-    """How many cells a terminal takes for it."""
-    return sum(2 if east_asian_width(sign) in "WF" else 1 for sign in text)
-
-
-def _padded(text: str, width: int) -> str:
-    return text + " " * (width - _cells(text))

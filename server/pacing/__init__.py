@@ -1,8 +1,8 @@
-"""Delivery control: how much of every budget may be spent, and how fast.
+"""Delivery control: who may spend how much, and how fast. One leader decides for all servers.
 
-`accounts` says which limits a line item spends, and what an impression takes of each; `settling`
-turns what the ledger counted into what is spent for good. The rules here neither wait nor look at a
-clock: moments are arguments, so that a simulator can drive them. May import `adcore`,
-`server.store`, `server.catalog`, `server.events` and the shared modules, and its process what
-processes are made of; never `delivery`, `ledger` or `console`.
+`control` is the process and `leader` sees that one of them leads. `pace` and `forecast` hold the
+rules: pure, on arrays, without clock and I/O, so that the simulator in `benchmarks/pacing.py`
+drives the very code that `adcore control` runs. `cli` prints how each line item stands. May import
+`server.events`, `server.store`, `server.catalog`, `adcore` and the shared modules; never
+`delivery`, `ledger` or `console`.
 """

@@ -105,13 +105,14 @@ class BudgetStore:
         scripts = resources.files("server.store") / "scripts"
         texts = {
             name: (scripts / f"{name}.lua").read_text("utf-8")
-            for name in ("grant", "settle", "open", "reset")
+            for name in ("grant", "settle", "open", "reset", "begin")
         }
         self._grant_text = texts["grant"]
         self._grant = client.register_script(texts["grant"])
         self._settle = client.register_script(texts["settle"])
         self._open = client.register_script(texts["open"])
         self._reset = client.register_script(texts["reset"])
+        self._begin = client.register_script(texts["begin"])
 
     def close(self) -> None:
         self._client.close()
@@ -255,6 +256,14 @@ class BudgetStore:
         arguments = [settled, ghosts_to, _moment(moment_us), _WINDOW_US]
         found = self._found(self._reset, keys, arguments)
         return None if found is None else str(found)
+
+    def begin(self, settled: int) -> bool:
+        """Begin without ghosts; False when there is a state.
+
+        Only for who knows that nothing was ever granted: the demo, of its new Redis.
+        """
+        with translated():
+            return bool(self._begin(keys=[self._keys.budget_state], args=[settled]))
 
     @property
     def _shared(self) -> list[str]:

@@ -15,19 +15,24 @@ from redis.retry import Retry
 
 from server.errors import StoreError
 
+Client = redis.Redis  # what `connect` makes, for those who pass it on
+
 CONNECT_TIMEOUT_S: Final = 2.0  # the same data centre: slower is as good as away
 SOCKET_TIMEOUT_S: Final = 5.0  # covers the largest reply, one chunk
 RETRIES_MAX: Final = 1
 RETRY_PAUSE_S: Final = 0.05
 
 
-def connect(url: str) -> redis.Redis:
-    """Make a client; it connects at its first command, so this succeeds while Redis is away."""
+def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
+    """Make a client; it connects at its first command, so this succeeds while Redis is away.
+
+    `timeout_s`: for an answer, where the caller has less time than the largest reply takes.
+    """
     try:
         return redis.Redis.from_url(
             url,
-            socket_connect_timeout=CONNECT_TIMEOUT_S,
-            socket_timeout=SOCKET_TIMEOUT_S,
+            socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
+            socket_timeout=timeout_s,
             retry=Retry(ConstantBackoff(RETRY_PAUSE_S), RETRIES_MAX),
         )
     except ValueError as error:

@@ -15,6 +15,8 @@
 | `{prefix}:{count:SHARD}:buckets` | sorted set | buckets that have counts, by when they go |
 | `{prefix}:{count:SHARD}:hour:N` | hash | `line.creative.site.measure` -> count |
 | `{prefix}:{count:SHARD}:quarter:N`, `window:N`, `ever` | hash | `line.measure` -> count |
+| `{prefix}:{control}:leader` | string | the `adcore control` that leads; expires |
+| `{prefix}:{pace}:state` | hash | `version` of a plan, and what its maker had learned |
 | `{prefix}:{plan}:current` | string | the plan as msgpack, see `plans.py` |
 | `{prefix}:{plan}:version` | string | which one that is |
 | `{prefix}:{plan}:last` | string | the highest version ever given out |
@@ -82,6 +84,14 @@ class Keyspace(NamedTuple):
 
     def count_bucket(self, shard: int, bucket: Bucket) -> str:
         return self._count(shard, str(bucket))
+
+    @property
+    def leader(self) -> str:
+        return f"{self.prefix}:{{control}}:leader"
+
+    @property
+    def learned(self) -> str:
+        return f"{self.prefix}:{{pace}}:state"
 
     @property
     def plan_current(self) -> str:

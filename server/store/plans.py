@@ -1,7 +1,8 @@
 """The plan in Redis: how often each line item may take part, and what it is worth, as of now.
 
 Control writes it, every server's agent reads it. Versions rise, and the script writes none that is
-not above the one that is there: a leader that has lost its lock can't put an old one back.
+not above the one that is there. A leader draws its version before it reads what the plan is made
+of: so of two that lead at once the one that saw less is refused, whenever its plan arrives.
 """
 
 from importlib import resources
@@ -41,22 +42,36 @@ class PlanStore:
     def __init__(self, client: redis.Redis, keyspace: Keyspace) -> None:
         self._client: Any = client
         self._keys = keyspace
-        script = resources.files("server.store") / "scripts" / "write_plan.lua"
-        self._write = client.register_script(script.read_text("utf-8"))
+        scripts = resources.files("server.store") / "scripts"
+        self._draw, self._write = (
+            client.register_script((scripts / f"{name}_plan.lua").read_text("utf-8"))
+            for name in ("draw", "write")
+        )
 
     def close(self) -> None:
         self._client.close()
 
+    def draw(self) -> int:
+        """Draw a version, which nobody else has or will have: also after Redis has lost them."""
+        with translated():
+            return int(self._draw(keys=[self._keys.plan_last]))
+
     def write(
-        self, made_at_s: int, ids: bytes, rates_ppm: bytes, probabilities_ppm: bytes
+        self,
+        made_at_s: int,
+        ids: bytes,
+        rates_ppm: bytes,
+        probabilities_ppm: bytes,
+        version: int | None = None,
     ) -> int | None:
         """Make a plan current; its version, or None when somebody wrote a newer one meanwhile."""
+        if version is None:
+            version = self.draw()
+        plan = Plan(SCHEMA, version, made_at_s, ids, rates_ppm, probabilities_ppm)
+        keys = [self._keys.plan_current, self._keys.plan_version]
         with translated():
-            version: int = self._client.incr(self._keys.plan_last)
-            plan = Plan(SCHEMA, version, made_at_s, ids, rates_ppm, probabilities_ppm)
-            keys = [self._keys.plan_current, self._keys.plan_version]
             written = self._write(keys=keys, args=[version, _encode(plan), KEPT_S])
-            return version if written else None
+        return version if written else None
 
     def version(self) -> int:
         """Which one is current, 0 for none: much less to read than the plan."""
