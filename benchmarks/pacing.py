@@ -95,11 +95,12 @@ def draw(result: dict[str, Any], image: Path) -> None:
             axes[0].plot(band["hours"], middle, color=colours[rule], label=figures.NAMES[rule])
     axes[0].set_xlabel("hour of the simulated day")
     axes[0].set_ylabel("spent less planned, % of budget")
-    axes[0].set_title("middle 95 % of even line items with supply", fontsize=9)
+    axes[0].set_ylim(-6, 6)
+    axes[0].set_title("middle 95 % of even line items, cut at ±6 %", fontsize=9)
     axes[0].legend(frameon=False, fontsize=8)
     for axis, name, title in (
         (axes[1], "overspent_worst", "worst line item's overspend, %"),
-        (axes[2], "pace_rms_apt", "distance from plan, RMS, % of budget"),
+        (axes[2], "pace_rms_apt", "distance from plan, RMS, %, where apt"),
     ):
         shown = [rule for rule in RULES if rule in runs]
         values = [100 * runs[rule][name] for rule in shown]

@@ -3,6 +3,7 @@
 And the simulator's accounts on arrays do what the twin of Redis's scripts does, call for call.
 """
 
+from dataclasses import replace
 from random import Random
 from typing import Any
 
@@ -15,6 +16,7 @@ from benchmarks.pacing_leases import Accounts
 from benchmarks.pacing_sim import Leasing, run
 from benchmarks.pacing_world import World, make
 from server.pacing import pace
+from server.pacing.goals import ASAP, IMPRESSION
 from server.store.budgets import Call, Limit, Want
 from tests.sim.budget_twin import WINDOW_US, BudgetTwin
 
@@ -35,9 +37,7 @@ def an_hours_measure(monkeypatch):
 
 def world(seed: int = 1) -> World:
     made = make(seed, items=40, seconds=FLIGHT_S, servers=12)
-    fields = {name: getattr(made, name) for name in World.__dataclass_fields__}
-    fields |= {"outages_s": ((1200, 20), (2400, 40)), "failovers_s": (900, 1900), "flush_s": 1500}
-    return World(**fields)
+    return replace(made, outages_s=((1200, 20), (2400, 40)), failovers_s=(900, 1900), flush_s=1500)
 
 
 def played(rule: str = "ours", **more: Any) -> dict[str, Any]:
@@ -62,10 +62,6 @@ def test_the_others_miss_them():
     naive, linkedin = played("naive"), played("linkedin")
     assert "overspent_units" in missed(naive) & missed(linkedin)
     assert "pace_rms" in missed(linkedin)
-
-
-def _no_ghosts(self: Accounts, window: int) -> None:
-    pass
 
 
 def _free_is_all(self: Accounts) -> Any:
@@ -98,6 +94,21 @@ def _blind(goals: Any, state: Any, supply: Any, seen: Any, now_s: float) -> None
 def test_a_planted_fault_is_found(monkeypatch, where, name, fault, found_by):
     monkeypatch.setattr(where, name, fault)
     assert found_by in missed(played())
+
+
+@pytest.mark.parametrize("ghosts", [True, False])
+def test_a_wipe_in_a_rush_overspends_nothing_and_without_ghosts_it_would(monkeypatch, ghosts):
+    reset = Accounts.reset
+
+    def forgetful(self: Accounts, base: Any, settled: int, window: int) -> None:
+        reset(self, base, settled, window)
+        self.ghosts = set()
+
+    if not ghosts:
+        monkeypatch.setattr(Accounts, "reset", forgetful)
+    made = replace(world(2), pacing=np.full(40, ASAP), flush_s=1500)
+    over = np.maximum(run(made, "ours").billed - made.budget, 0)[made.event == IMPRESSION]
+    assert (over.sum() == 0) == ghosts
 
 
 def test_click_goals_starve_when_they_are_kept_in_whole_clicks():
