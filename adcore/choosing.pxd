@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from adcore.limits cimport (
-    BLOCKED_MAX, PLACEMENTS_MAX, REQUEST_FEATURES_MAX, REQUEST_VALUES_MAX, WINNERS_MAX,
+    BLOCKED_MAX, CAPPED_MAX, PLACEMENTS_MAX, REQUEST_FEATURES_MAX, REQUEST_VALUES_MAX,
+    WINNERS_MAX,
 )
 from adcore.interning cimport Batch
 from adcore.matching cimport Matcher
@@ -18,12 +19,13 @@ cdef enum:
     SEEN_MATCHING = 2   # of the live ones, by columns
     SEEN_CHECK = 3      # of the matching ones: a check failed
     SEEN_THROTTLED = 4
-    SEEN_FLOOR = 5
-    SEEN_LABEL = 6
-    SEEN_CREATIVE = 7
-    SEEN_WON = 8
-    SEEN_COUNT = 9
-    OUTCOME_COUNT = 8   # index.OUTCOMES: what they come to
+    SEEN_CAPPED = 5
+    SEEN_FLOOR = 6
+    SEEN_LABEL = 7
+    SEEN_CREATIVE = 8
+    SEEN_WON = 9
+    SEEN_COUNT = 10
+    OUTCOME_COUNT = 9   # index.OUTCOMES: what they come to
 
 cdef enum:
     NO_WINNER = 0xFFFFFFFF
@@ -42,6 +44,8 @@ cdef struct Context:
     uint32_t key_value_count    # values of all keys, of which some are numbers
     int64_t blocked[BLOCKED_MAX]
     uint32_t blocked_count
+    int64_t capped[CAPPED_MAX]  # line item ids, rising
+    uint32_t capped_count
     int64_t ad_types[REQUEST_VALUES_MAX]
     uint32_t ad_type_count
     int64_t floor_micros
@@ -96,6 +100,7 @@ cdef inline int64_t _key(const Choice* choice, uint32_t rank) noexcept nogil:
     return -<int64_t> choice.tables.lines[rank].group
 
 cdef bint _throttled(const Choice* choice, uint32_t rank) noexcept nogil
+cdef bint _capped(const Choice* choice, uint32_t rank) noexcept nogil
 cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil
 cdef void _fill(Choice* choice) noexcept nogil
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil

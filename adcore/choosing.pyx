@@ -50,6 +50,19 @@ cdef bint _throttled(const Choice* choice, uint32_t rank) noexcept nogil:
     return _scale(_splitmix64(hashed ^ PURPOSE_RATE), PPM) >= choice.standing.rates[rank]
 
 
+cdef bint _capped(const Choice* choice, uint32_t rank) noexcept nogil:
+    """Whether the request leaves a line out; halving, as those it names are sorted."""
+    cdef int64_t line_item_id = choice.tables.lines[rank].line_item_id
+    cdef uint32_t low = 0, high = choice.context.capped_count
+    cdef uint32_t middle
+    while low < high:
+        middle = low + (high - low) // 2
+        if choice.context.capped[middle] < line_item_id:
+            low = middle + 1
+        else:
+            high = middle
+    return low < choice.context.capped_count and choice.context.capped[low] == line_item_id
+
 # -- what a line must have -------------------------------------------------------------------------
 
 
@@ -238,6 +251,9 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
     if _throttled(choice, rank):
         choice.seen[SEEN_THROTTLED] += 1
         return False
+    if choice.context.capped_count and _capped(choice, rank):
+        choice.seen[SEEN_CAPPED] += 1
+        return False
     if choice.standing.scores == NULL:
         return _consider(choice, rank)
     return _hold(choice, rank)
@@ -309,15 +325,16 @@ cdef inline void _count_seen(
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:
     """What became of the rows looked at, in the order of `index.OUTCOMES`; they add up to all."""
     cdef int64_t refused = seen[SEEN_CHECK] + seen[SEEN_FLOOR] + seen[SEEN_LABEL] \
-        + seen[SEEN_CREATIVE] + seen[SEEN_THROTTLED]
+        + seen[SEEN_CREATIVE] + seen[SEEN_THROTTLED] + seen[SEEN_CAPPED]
     outcomes[0] = seen[SEEN_WON]
     outcomes[1] = seen[SEEN_ROWS] - seen[SEEN_LIVE]
     outcomes[2] = seen[SEEN_LIVE] - seen[SEEN_MATCHING] + seen[SEEN_CHECK]
     outcomes[3] = seen[SEEN_THROTTLED]
-    outcomes[4] = seen[SEEN_FLOOR]
-    outcomes[5] = seen[SEEN_LABEL]
-    outcomes[6] = seen[SEEN_CREATIVE]
-    outcomes[7] = seen[SEEN_MATCHING] - refused - seen[SEEN_WON]
+    outcomes[4] = seen[SEEN_CAPPED]
+    outcomes[5] = seen[SEEN_FLOOR]
+    outcomes[6] = seen[SEEN_LABEL]
+    outcomes[7] = seen[SEEN_CREATIVE]
+    outcomes[8] = seen[SEEN_MATCHING] - refused - seen[SEEN_WON]
 
 
 cdef inline bint _offer_all(

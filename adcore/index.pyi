@@ -38,8 +38,8 @@ class Index:
     def seen(self) -> dict[str, int]:
         """What became of the rows that the last `select` looked at.
 
-        `won`, `not_live`, `targeting`, `throttled`, `floor`, `label`, `creative`, `outranked`: what
-        the last one left out met its targeting, and others won. Rows after the last winner are not
+        `won`, `not_live`, `targeting`, `throttled`, `capped`, `floor`, `label`, `creative`, `outranked`:
+        what the last one left out met its targeting, and others won. Rows after the last winner are not
         looked at.
         """
     def live(self, now_s: int, plan: Plan | None = None) -> Live:

@@ -24,3 +24,4 @@ cdef class Request:
     cdef public list segments
     cdef public dict key_values
     cdef public list blocked_creatives
+    cdef public list capped_line_items

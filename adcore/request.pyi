@@ -41,6 +41,7 @@ class Request:
     segments: list[str]
     key_values: KeyValues
     blocked_creatives: list[int]
+    capped_line_items: list[int]
     def __init__(
         self,
         placements: list[Placement],
@@ -59,4 +60,5 @@ class Request:
         segments: list[str] | None = None,
         key_values: KeyValues | None = None,
         blocked_creatives: list[int] | None = None,
+        capped_line_items: list[int] | None = None,
     ) -> None: ...

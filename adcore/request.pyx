@@ -50,7 +50,10 @@ cdef class Placement:
 @cython.final
 @cython.freelist(8)
 cdef class Request:
-    """The user's context, and the placements in the order in which they are filled."""
+    """The user's context, and the placements in the order in which they are filled.
+
+    `capped_line_items`, by id, are left out: the user has seen them as often as their caps allow.
+    """
 
     def __init__(
         self,
@@ -70,6 +73,7 @@ cdef class Request:
         list segments=None,
         dict key_values=None,
         list blocked_creatives=None,
+        list capped_line_items=None,
     ):
         self.placements = placements
         self.country = country
@@ -87,6 +91,7 @@ cdef class Request:
         self.segments = _list(segments)
         self.key_values = _dict(key_values)
         self.blocked_creatives = _list(blocked_creatives)
+        self.capped_line_items = _list(capped_line_items)
 
     def __repr__(self):
         return (
@@ -95,7 +100,8 @@ cdef class Request:
             f" browser={self.browser!r}, language={self.language!r}, domain={self.domain!r},"
             f" connection={self.connection!r}, keywords={self.keywords!r},"
             f" categories={self.categories!r}, segments={self.segments!r},"
-            f" key_values={self.key_values!r}, blocked_creatives={self.blocked_creatives!r})"
+            f" key_values={self.key_values!r}, blocked_creatives={self.blocked_creatives!r},"
+            f" capped_line_items={self.capped_line_items!r})"
         )
 
 

@@ -319,6 +319,7 @@ def request(rng: Random) -> Request:
         segments=several(),
         key_values=key_values(rng),
         blocked_creatives=rng.sample(range(1, 12), rng.choice((0, 0, 1, 3))),
+        capped_line_items=rng.choices(range(998, 1022), k=rng.choice((0, 0, 1, 5, 20))),
     )
 
 

@@ -29,6 +29,7 @@ cpdef Request to_request(asked, Context context):
     request.segments = NONE if user is None else _segments(user.segments)
     request.key_values = NO_KEY_VALUES
     request.blocked_creatives = asked.blocked_creatives or NONE
+    request.capped_line_items = NONE
     return request
 
 
