@@ -169,6 +169,8 @@ class FrequencyCap(Record):
     impressions: Annotated[int, Meta(ge=1, le=10_000)]
     window_s: Annotated[int, Meta(ge=60, le=366 * 86_400)]
     scope: Literal["line_item", "campaign", "advertiser"] = "line_item"
+    # Never exceeded, at the price of asking Redis before each answer; see docs/frequency-caps.md.
+    strict: bool = False
 
 
 Weekday: TypeAlias = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]

@@ -50,18 +50,6 @@ cdef bint _throttled(const Choice* choice, uint32_t rank) noexcept nogil:
     return _scale(_splitmix64(hashed ^ PURPOSE_RATE), PPM) >= choice.standing.rates[rank]
 
 
-cdef bint _capped(const Choice* choice, uint32_t rank) noexcept nogil:
-    """Whether the request leaves a line out; halving, as those it names are sorted."""
-    cdef int64_t line_item_id = choice.tables.lines[rank].line_item_id
-    cdef uint32_t low = 0, high = choice.context.capped_count
-    cdef uint32_t middle
-    while low < high:
-        middle = low + (high - low) // 2
-        if choice.context.capped[middle] < line_item_id:
-            low = middle + 1
-        else:
-            high = middle
-    return low < choice.context.capped_count and choice.context.capped[low] == line_item_id
 
 # -- what a line must have -------------------------------------------------------------------------
 
@@ -251,7 +239,7 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
     if _throttled(choice, rank):
         choice.seen[SEEN_THROTTLED] += 1
         return False
-    if choice.context.capped_count and _capped(choice, rank):
+    if choice.context.capped_count + choice.context.capped_here_count and _capped(choice, rank):
         choice.seen[SEEN_CAPPED] += 1
         return False
     if choice.standing.scores == NULL:

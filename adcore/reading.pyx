@@ -19,7 +19,8 @@ from libc.string cimport strlen
 from adcore.choosing cimport Context
 from adcore.interning cimport BATCH_MAX, UNKNOWN, _enqueue, _feature, _resolve
 from adcore.limits cimport (
-    BLOCKED_MAX, CAPPED_MAX, REQUEST_KEYS_MAX, REQUEST_VALUES_MAX, VALUE_BYTES_MAX, WINNERS_MAX,
+    BLOCKED_MAX, CAPPED_HERE_MAX, CAPPED_MAX, REQUEST_KEYS_MAX, REQUEST_VALUES_MAX,
+    VALUE_BYTES_MAX, WINNERS_MAX,
 )
 from adcore.request cimport Placement, Request
 from adcore.tables cimport (
@@ -107,6 +108,8 @@ cdef int read_placement(
         context.ad_types, REQUEST_VALUES_MAX, placement.ad_types, "ad_types")
     for place in range(context.ad_type_count):
         _add_id(context, tables, SPACE_AD_TYPE, context.ad_types[place])
+    context.capped_here_count = _read_ids(
+        context.capped_here, CAPPED_HERE_MAX, placement.capped_line_items, "capped_line_items")
     _read_key_values(context, tables, placement.key_values, len(request.key_values))
     _flush(context, tables)
     return 0

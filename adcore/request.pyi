@@ -12,6 +12,7 @@ class Placement:
     count: int
     floor_micros: int
     key_values: KeyValues
+    capped_line_items: list[int]
     def __init__(
         self,
         name: str,
@@ -21,6 +22,7 @@ class Placement:
         count: int = 1,
         floor_micros: int = 0,
         key_values: KeyValues | None = None,
+        capped_line_items: list[int] | None = None,
     ) -> None: ...
 
 @final

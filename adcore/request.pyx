@@ -18,7 +18,8 @@ cdef class Placement:
     """One slot to fill. `name` is the `placement` dimension; empty ad_types means any.
 
     A site of 0 is one that the request does not name. `floor_micros` is an eCPM. The key-values are
-    for this slot, over and above the request's; of the same key, both sets count.
+    for this slot, over and above the request's; of the same key, both sets count. So are the capped
+    line items: those that a cap has room for once, and not for a second time.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ cdef class Placement:
         count=1,
         floor_micros=0,
         dict key_values=None,
+        list capped_line_items=None,
     ):
         self.name = name
         self.site = site
@@ -38,12 +40,13 @@ cdef class Placement:
         self.count = count
         self.floor_micros = floor_micros
         self.key_values = _dict(key_values)
+        self.capped_line_items = _list(capped_line_items)
 
     def __repr__(self):
         return (
             f"Placement(name={self.name!r}, site={self.site}, zones={self.zones},"
             f" ad_types={self.ad_types}, count={self.count}, floor_micros={self.floor_micros},"
-            f" key_values={self.key_values!r})"
+            f" key_values={self.key_values!r}, capped_line_items={self.capped_line_items!r})"
         )
 
 

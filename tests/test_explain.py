@@ -49,7 +49,7 @@ def refused(
         return Reason.TARGETING
     if not oracle.plan.takes_part(oracle.lines[line], draw):
         return Reason.THROTTLED
-    if oracle.lines[line].id in request.capped_line_items:
+    if oracle.lines[line].id in request.capped_line_items + placement.capped_line_items:
         return Reason.CAPPED
     if not oracle._ads(line, request, placement):
         return Reason.CREATIVE

@@ -10,6 +10,7 @@ import adcore
 from adcore.catalog import Account, Ad, Cpa, Cpc, Expression, Flat, LineItem
 from adcore.limits import (
     BLOCKED_MAX,
+    CAPPED_HERE_MAX,
     CAPPED_MAX,
     PLACEMENTS_MAX,
     REQUEST_KEYS_MAX,
@@ -199,6 +200,8 @@ def test_a_line_that_the_request_leaves_out_neither_wins_nor_bids() -> None:
     assert (win.line_item_id, win.clear_price_micros) == (1, 1001), "no rival either"
     request.capped_line_items = [1, 2, 3]
     assert ids(*items, request=request) == [[]]
+    here = Request([Placement("a"), Placement("b", capped_line_items=[2, 1]), Placement("c")])
+    assert ids(*items, request=here) == [[1], [3], [1]]
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 64, CAPPED_MAX])
@@ -327,6 +330,7 @@ def test_every_row_can_win_at_the_edges_of_blocks(rows: int, groups: int) -> Non
     [
         {"count": 0}, {"count": WINNERS_MAX + 1}, {"count": -1}, {"count": 2**70},
         {"floor_micros": -1}, {"floor_micros": 2**63}, {"zones": [1] * (REQUEST_VALUES_MAX + 1)},
+        {"capped_line_items": [1] * (CAPPED_HERE_MAX + 1)},
         {"ad_types": [1] * (REQUEST_VALUES_MAX + 1)},
         {"key_values": {str(n): 1 for n in range(REQUEST_KEYS_MAX)}},
         {"key_values": {"k": [1] * REQUEST_VALUES_MAX}},
@@ -407,7 +411,7 @@ def test_a_wrong_type_in_a_request_is_a_type_error(fields: dict[str, Any]) -> No
     "fields",
     [
         {"name": None}, {"site": "1"}, {"zones": (1,)}, {"count": 1.0}, {"ad_types": [1.0]},
-        {"key_values": []}, {"key_values": {"k": None}},
+        {"key_values": []}, {"key_values": {"k": None}}, {"capped_line_items": (1,)},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("before", [0, 1])

@@ -46,6 +46,7 @@ cdef Placement _placement(asked):
     placement.count = asked.count or 1
     # To the nearest micro: 1.1 is not a binary fraction, and 1.10 must pass a floor of 1.1.
     placement.floor_micros = round(floor * 1_000_000) if floor else 0
+    placement.capped_line_items = NONE
     placement.key_values = NO_KEY_VALUES if properties is None else properties
     return placement
 

@@ -1,16 +1,17 @@
 """The snapshot file: what the loader writes and every worker of the server maps.
 
-    ┌───────┬───────────┬──────────────┬────────┬────────────┬───────────┬───────────┬───────┐
-    │ magic │ head size │ head         │ index  │ ads        │ clicks    │ lookbacks │ names │
-    │ 8 B   │ u64       │ msgpack Head │ adcore │ AdTemplate │ click URL │ 2 u32     │ JSON  │
-    └───────┴───────────┴──────────────┴────────┴────────────┴───────────┴───────────┴───────┘
+    ┌───────┬───────────┬──────────────┬────────┬────────────┬───────────┬──────────┬──────┬───────┐
+    │ magic │ head size │ head         │ index  │ ads        │ clicks    │ lookback │ caps │ names │
+    │ 8 B   │ u64       │ msgpack Head │ adcore │ AdTemplate │ click URL │ 2 u32    │      │ JSON  │
+    └───────┴───────────┴──────────────┴────────┴────────────┴───────────┴──────────┴──────┴───────┘
 
-The head has the first page. Sections start on 64 bytes. `ads` and `clicks` are tables: a count,
-n + 1 offsets (u64), then the records. An ad is found by its number; a click URL by creative id, in
-a sorted column of ids of its own, and so are a line item's lookbacks, where they are not the usual
-ones. Nothing is decoded when a worker opens the file, so that a swap costs it little however large
-the catalog is; and no table is in memory while it is written: ads of a million line items take
-1.3 GB. The file is private to one machine: numbers have its byte order.
+The head has the first page. Sections start on 64 bytes. `ads`, `clicks` and `caps` are tables: a
+count, n + 1 offsets (u64), then the records. An ad is found by its number; a click URL by creative
+id, in a sorted column of ids of its own, and so are a line item's lookbacks, where they are not the
+usual ones, its frequency caps, and the line items that share a cap. Nothing is decoded when a
+worker opens the file, so that a swap costs it little however large the catalog is; and no table is
+in memory while it is written: ads of a million line items take 1.3 GB. The file is private to one
+machine: numbers have its byte order.
 """
 
 import mmap
@@ -28,15 +29,18 @@ from msgspec import Struct
 
 from adcore import Catalog, Index
 from adcore import compile as compile_index
+from server.delivery import cap_records
+from server.delivery.cap_records import LineCaps
 from server.delivery.conversions import Lookbacks
 from server.delivery.render import AdTemplate, Renderer
 from server.errors import SnapshotError
 
-MAGIC: Final = b"adcore\x00\x02"
+MAGIC: Final = b"adcore\x00\x03"
 _ALIGNMENT: Final = 64  # a cache line: the index relies on it
-_HEAD_ROOM_BYTES: Final = 4096  # with what is before it; five sections take 200
+_HEAD_ROOM_BYTES: Final = 4096  # with what is before it; a dozen sections take 400
 _BUFFER_BYTES: Final = 1 << 20  # of the file being written: records are a few hundred bytes
 _NUMBER_BYTES: Final = 8
+_NO_IDS: Final = memoryview(b"").cast("Q")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_ad = msgspec.msgpack.Decoder(AdTemplate).decode
@@ -96,6 +100,16 @@ def _sections(catalog: Catalog, base_url: str) -> Iterator[tuple[str, Callable[[
     yield "line_item_ids", lambda file: file.write(line_item_ids)
     pairs = array("I", chain(*(lookbacks[id_] for id_ in line_item_ids)))
     yield "lookbacks", lambda file: file.write(pairs)
+    caps = cap_records.line_caps(catalog)
+    capped_ids = array("Q", sorted(caps))
+    yield "capped_ids", lambda file: file.write(capped_ids)
+    encoded = (cap_records.encode(caps[id_]) for id_ in capped_ids)
+    yield "caps", partial(_write_table, len(caps), encoded)
+    members = cap_records.members(caps)
+    cap_ids = array("Q", sorted(members))
+    yield "cap_ids", lambda file: file.write(cap_ids)
+    sharing = (array("Q", members[id_]).tobytes() for id_ in cap_ids)
+    yield "cap_members", partial(_write_table, len(members), sharing)
     names = msgspec.json.encode(_names(catalog))
     yield "names", lambda file: file.write(names)
 
@@ -139,6 +153,10 @@ class Bundle:
             self._clicks = _Table(parts["clicks"])
             self._line_item_ids = parts["line_item_ids"].cast("Q")
             self._lookbacks = parts["lookbacks"].cast("I")
+            self._capped_ids = parts["capped_ids"].cast("Q")
+            self._caps = _Table(parts["caps"])
+            self._cap_ids = parts["cap_ids"].cast("Q")
+            self._cap_members = _Table(parts["cap_members"])
             self.names = parts["names"]
         except (ValueError, TypeError, KeyError) as error:
             raise SnapshotError("decode", f"{path.name}: {error}") from None
@@ -157,6 +175,16 @@ class Bundle:
         if found is None:
             return Lookbacks()
         return Lookbacks(*self._lookbacks[2 * found : 2 * found + 2])
+
+    def caps(self, line_item_id: int) -> LineCaps | None:
+        """What a line item's sightings are held to and count for, None for most."""
+        found = _place(self._capped_ids, line_item_id)
+        return None if found is None else cap_records.decode(self._caps[found])
+
+    def sharing(self, cap_id: int) -> memoryview:
+        """The ids of the line items that have this cap, of those that more than one may have."""
+        found = _place(self._cap_ids, cap_id)
+        return _NO_IDS if found is None else self._cap_members[found].cast("Q")
 
 
 class _Table:

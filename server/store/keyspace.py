@@ -13,8 +13,9 @@
 | `{prefix}:{count:SHARD}:transactions` | hash | how many changes were `begun` and `done` |
 | `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
 | `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
+| `{prefix}:user:{HASH}` | hash | what a user was shown: `l42`, `c7`, `a3` -> its last moments |
 
-The braces around `catalog` and `count:SHARD` are literal: Redis Cluster hashes what is between
+The braces around `catalog`, `count:SHARD` and `HASH` are literal: Redis Cluster hashes what is between
 them, so what shares them lies in one slot and one script may change it together.
 """
 
@@ -66,6 +67,9 @@ class Keyspace(NamedTuple):
 
     def count_hour(self, shard: int, hour: int) -> str:
         return self._count(shard, str(hour))
+
+    def user(self, hashed: str) -> str:
+        return f"{self.prefix}:user:{{{hashed}}}"
 
     def _count(self, shard: int, name: str) -> str:
         return f"{self.prefix}:{{count:{shard}}}:{name}"

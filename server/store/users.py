@@ -1,0 +1,83 @@
+"""What users were shown, for frequency caps: commands, their answers, and forgetting a user.
+
+A user is a hash, `{prefix}:user:{HASH}`, of scope to moments; see scripts/count_seen.lua. Servers
+speak to it through a `Link`, in batches; who forgets a user does so through redis-py.
+"""
+
+import hashlib
+from collections.abc import Callable, Iterable
+from importlib import resources
+from typing import Any, Final
+
+import hiredis
+import redis
+
+from server.store.client import translated
+from server.store.keyspace import Keyspace
+from server.store.link import Answers, Link
+
+FIELDS_MAX: Final = 256  # scopes of one user; of more, those counted longest ago are forgotten
+
+
+def _script(name: str) -> bytes:
+    return (resources.files("server.store") / "scripts" / f"{name}.lua").read_bytes()
+
+
+_COUNT: Final = _script("count_seen")
+_TAKE_BACK: Final = _script("take_back")
+
+
+def _sha(script: bytes) -> bytes:
+    return hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
+
+
+class UserCommands:
+    """Each as the bytes that go to Redis. `user` is the hashed key, in ASCII."""
+
+    def __init__(self, keyspace: Keyspace) -> None:
+        self._head = keyspace.user("").rstrip("}").encode()
+        self._counting = (b"EVALSHA", _sha(_COUNT), b"1")
+        self._taking_back = (b"EVALSHA", _sha(_TAKE_BACK), b"1")
+
+    def read(self, user: bytes) -> bytes:
+        """Ask for all of a user: a flat list of fields and moments."""
+        key = b"%b%b}" % (self._head, user)
+        return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
+
+    def count(self, user: bytes, now_s: int, lines: Iterable[tuple[bytes, ...]]) -> bytes:
+        """Count line items, each as `count_seen.lua` wants it; answers with verdicts and all."""
+        words = [*self._counting, b"%b%b}" % (self._head, user), b"%d" % now_s, b"%d" % FIELDS_MAX]
+        for line in lines:
+            words += line
+        packed: bytes = hiredis.pack_command(tuple(words))
+        return packed
+
+    def take_back(self, user: bytes, now_s: int, fields: Iterable[bytes]) -> bytes:
+        words = (*self._taking_back, b"%b%b}" % (self._head, user), b"%d" % now_s, *fields)
+        packed: bytes = hiredis.pack_command(words)
+        return packed
+
+    @staticmethod
+    def ping() -> bytes:
+        return b"*1\r\n$4\r\nPING\r\n"
+
+
+def user_link(url: str, took: Answers, went: Callable[[], None]) -> Link:
+    """Make a connection that knows the scripts."""
+    loads = [hiredis.pack_command(("SCRIPT", "LOAD", it)) for it in (_COUNT, _TAKE_BACK)]
+    return Link(url, loads, took, went)
+
+
+def is_error(answer: Any) -> bool:
+    return isinstance(answer, hiredis.ReplyError)
+
+
+def lost_scripts(answer: Any) -> bool:
+    """Tell whether Redis has forgotten our scripts, as after a failover or SCRIPT FLUSH."""
+    return is_error(answer) and str(answer).startswith("NOSCRIPT")
+
+
+def forget(client: redis.Redis, keyspace: Keyspace, user: bytes) -> None:
+    """Have nothing of this user any more; it makes no difference whether there was anything."""
+    with translated():
+        client.delete(keyspace.user(user.decode()))
