@@ -19,6 +19,7 @@ from adcore.limits import (
     VALUES_MAX,
     WEIGHT_MAX,
 )
+from adcore.zones import HOURS_PER_WEEK
 
 SCHEMA_VERSION = 1
 """Raised when an older reader could misread a newer record; readers refuse unknown versions."""
@@ -39,10 +40,13 @@ Micros: TypeAlias = Annotated[int, Meta(ge=0, le=10**15)]  # 10^9 units: no orde
 Ppm: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Weight: TypeAlias = Annotated[int, Meta(ge=1, le=WEIGHT_MAX)]
 Units: TypeAlias = Annotated[int, Meta(ge=1, le=10**12)]
+ZoneName: TypeAlias = Annotated[str, Meta(min_length=1, max_length=64)]
+CurveWeight: TypeAlias = Annotated[int, Meta(ge=0, le=1_000_000)]
 Moment: TypeAlias = Annotated[datetime, Meta(tz=True)]
 HttpUrl: TypeAlias = Annotated[str, Meta(max_length=2048, pattern=_HTTP_URL)]
 Status: TypeAlias = Literal["active", "paused"]
 
+FREQUENCY_IMPRESSIONS_MAX = 1000
 CLICK_LOOKBACK_S_MAX = 30 * 86_400
 VIEW_LOOKBACK_S_MAX = 86_400
 """What the trade reckons with where nothing else is agreed, and as far back as the ledger keeps
@@ -107,12 +111,28 @@ class Advertiser(Record):
     labels: Annotated[tuple[Label, ...], Meta(max_length=LABELS_MAX)] = ()
 
 
+class Goal(Record):
+    unit: Literal["impressions", "clicks", "conversions"]
+    total: Units | None = None
+    daily: Units | None = None
+
+
+class Budget(Record):
+    total_micros: Annotated[int, Meta(ge=1, le=10**15)] | None = None
+    daily_micros: Annotated[int, Meta(ge=1, le=10**15)] | None = None
+
+
 class Campaign(Record):
     id: Id
     advertiser_id: Id
     name: Name
     status: Status = "active"
     labels: Annotated[tuple[Label, ...], Meta(max_length=LABELS_MAX)] = ()
+    # What its line items may reach and spend together, beside what each of them may.
+    goal: Goal | None = None
+    budget: Budget | None = None
+    # Whose days `daily` means, here; a line item's own limits have the line item's.
+    time_zone: ZoneName = "UTC"
 
 
 class Cpm(Record, tag="cpm", tag_field="type"):
@@ -145,17 +165,6 @@ class Flat(Record, tag="flat", tag_field="type"):
 Rate: TypeAlias = Cpm | Cpc | Cpa | Flat
 
 
-class Goal(Record):
-    unit: Literal["impressions", "clicks", "conversions"]
-    total: Units | None = None
-    daily: Units | None = None
-
-
-class Budget(Record):
-    total_micros: Annotated[int, Meta(ge=1, le=10**15)] | None = None
-    daily_micros: Annotated[int, Meta(ge=1, le=10**15)] | None = None
-
-
 class Flight(Record):
     """Served from start (inclusive) to end (exclusive), both with an offset from UTC."""
 
@@ -166,10 +175,13 @@ class Flight(Record):
 class FrequencyCap(Record):
     """At most `impressions` to one user in any `window_s` seconds, counted over `scope`."""
 
-    impressions: Annotated[int, Meta(ge=1, le=10_000)]
+    # Windows slide exactly because a user's last so many moments are kept, 4 bytes each, and read
+    # with every request that such an ad could win: 1000 are 4 KB, and no cap that people set.
+    impressions: Annotated[int, Meta(ge=1, le=FREQUENCY_IMPRESSIONS_MAX)]
     window_s: Annotated[int, Meta(ge=60, le=366 * 86_400)]
     scope: Literal["line_item", "campaign", "advertiser"] = "line_item"
-    # Never exceeded, at the price of asking Redis before each answer; see docs/frequency-caps.md.
+    # Counted and checked in one step before the ad goes out. Otherwise requests of one user that
+    # come at the same moment may all find room.
     strict: bool = False
 
 
@@ -237,9 +249,12 @@ class LineItem(Record, kw_only=True):
     goal: Goal | None = None
     budget: Budget | None = None
     flight: Flight
-    time_zone: Annotated[str, Meta(min_length=1, max_length=64)] = "UTC"
+    time_zone: ZoneName = "UTC"
     dayparts: Annotated[tuple[Daypart, ...], Meta(max_length=168)] = ()
-    pacing: Literal["even", "frontloaded", "asap"] = "even"
+    pacing: Literal["even", "frontloaded", "asap", "custom"] = "even"
+    # For `custom`: the share of each hour in the item's time zone, of a day (24 weights from 00:00)
+    # or of a week (168 from Monday 00:00).
+    pacing_curve: Annotated[tuple[CurveWeight, ...], Meta(max_length=HOURS_PER_WEEK)] = ()
     frequency_caps: Annotated[tuple[FrequencyCap, ...], Meta(max_length=8)] = ()
     # What to do when a user's counts can't be read in time.
     on_unknown: Literal["allow", "deny"] = "allow"

@@ -57,7 +57,8 @@ class Index:
         `rates_ppm`: the share of requests that a line item takes part in, 0 to 10^6; 0 stops it.
         `multipliers_ppm`: what its eCPM is raised or lowered to in the ranking, 0 to
         MULTIPLIER_PPM_MAX. `probabilities_ppm`: of a click or conversion, 0 to 10^6, in place of
-        the booked one; of other rates it is left out of account. ValueError with the place.
+        the booked one, which -1 leaves; of other rates it is left out of account. ValueError with
+        the place.
 
         An `array("q")`, or a memoryview cast to "q", is read where it lies and without the GIL. Of
         several numbers for one line item the last one counts.

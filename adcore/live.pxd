@@ -15,5 +15,6 @@ cdef class Live:
     cdef readonly uint32_t count
 
     cdef int _turn(self, int64_t line_item_id, bint stop) except -1
+    cdef void turn(self, uint32_t rank, bint stop) noexcept
 
 cdef Live live_at(object index, const Tables* tables, int64_t now_s, Plan plan)

@@ -41,11 +41,14 @@ cdef class Live:
         self._turn(line_item_id, False)
 
     cdef int _turn(self, int64_t line_item_id, bint stop) except -1:
-        """Change the plan's bit, and those of the line's rows in every Live that has the plan."""
         found = self.index.rank_of(line_item_id)
         if found is None:
             raise KeyError(line_item_id)
-        cdef uint32_t rank = found
+        self.turn(found, stop)
+        return 0
+
+    cdef void turn(self, uint32_t rank, bint stop) noexcept:
+        """Change the plan's bit, and those of the line's rows in every Live that has the plan."""
         cdef uint64_t bit = <uint64_t> 1 << (rank & 63)
         cdef uint32_t row_first = _row_first(self.tables, rank)
         cdef uint32_t row_end = _row_first(self.tables, rank + 1)
@@ -58,7 +61,6 @@ cdef class Live:
         while rows != NULL:
             _show(rows, row_first, row_end, _stopped(&self.plan.standing, rank))
             rows = rows.following
-        return 0
 
 
 cdef void _show(

@@ -8,6 +8,7 @@ cpdef enum:
     PPM = 1_000_000
     # A bid may be raised to so much of itself; more, and a score would not fit into 63 bits.
     MULTIPLIER_PPM_MAX = 8_000_000
+    AS_BOOKED = -1  # in a probability's place
 
 # By rank. NULL: nobody is throttled; nobody's score is other than the eCPM that was booked.
 cdef struct Standing:

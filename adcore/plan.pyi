@@ -2,6 +2,7 @@ from typing import Final, final
 
 from adcore.index import Index
 
+AS_BOOKED: Final[int]
 MULTIPLIER_PPM_MAX: Final[int]
 PPM: Final[int]
 

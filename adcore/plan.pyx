@@ -201,7 +201,9 @@ cdef uint32_t _enter(
             if ppm >= 0 and rank != NO_RANK:
                 standing.multipliers[rank] = <uint32_t> ppm
         if said.probabilities != NULL:
-            ppm = _ppm_of(said, said.probabilities[said.place], PPM, "probabilities_ppm")
+            ppm = said.probabilities[said.place]
+            if ppm != AS_BOOKED:
+                ppm = _ppm_of(said, ppm, PPM, "probabilities_ppm")
             if ppm >= 0 and rank != NO_RANK and _settings(tables, &tables.lines[rank]).by_event:
                 standing.ppms[rank] = <uint32_t> ppm
                 standing.ecpms[rank] = _worth(

@@ -14,5 +14,7 @@ class Win:
     ecpm_micros: int
     clear_price_micros: int
     """In the unit of the line item's rate."""
+    lease: int
+    """The caller's: what it reserved for this win. The engine gives 0."""
 
     def __init__(self) -> None: ...

@@ -75,6 +75,21 @@ SHAPE = [
     (f"{ITEM}.rate.price_micros", 10**15 + 1, None, f"must be <= {10**15}, not {10**15 + 1}"),
     (f"{ITEM}.id", 2**63, None, f"must be <= {2**63 - 1}"),
     (f"{ITEM}.id", 10**400, None, f"must be <= {2**63 - 1}"),
+    (
+        f"{ITEM}.frequency_caps",
+        [{"impressions": 1001, "window_s": 60}],
+        f"{ITEM}.frequency_caps[0].impressions",
+        "must be <= 1000, not 1001",
+    ),
+    (
+        f"{ITEM}.frequency_caps",
+        [{"impressions": 1, "window_s": 60, "strict": 1}],
+        f"{ITEM}.frequency_caps[0].strict",
+        "must be true or false",
+    ),
+    (f"{ITEM}.pacing", "slow", None, 'must be one of even, frontloaded, asap, custom, not "slow"'),
+    (f"{ITEM}.pacing_curve", [-1], f"{ITEM}.pacing_curve[0]", "must be >= 0, not -1"),
+    (f"{ITEM}.pacing_curve", [1] * 169, None, "number of entries must be <= 168, not 169"),
     (f"{ITEM}.click_lookback_s", 30 * 86_400 + 1, None, "must be <= 2592000, not 2592001"),
     (f"{ITEM}.view_lookback_s", 86_401, None, "must be <= 86400, not 86401"),
     (f"{ITEM}.view_lookback_s", -1, None, "must be >= 0, not -1"),
@@ -135,6 +150,7 @@ SHAPE = [
 LABELS = [f"label-{n}" for n in range(LABELS_MAX)]
 SITE = {"dimension": "site", "include": [10, "10"]}
 ANY = {"any": [{"key": f"k{n}", "include": ["x"]} for n in range(CHECKS_MAX)]}
+FLAT = {"type": "flat", "price_micros": 5, "value_cpm_micros": 5}
 OTHER_ADS = [{"creative_id": 50}, {"creative_id": 52}]
 
 FIT = [
@@ -165,10 +181,21 @@ FIT = [
     (f"{ITEM}.time_zone", "europe/berlin", None, "no such time zone"),
     ("line_items[1].dayparts[0].end_hour", 6, None, "must be later than start_hour"),
     # goal and budget
-    (f"{ITEM}.goal", {"unit": "clicks"}, None, "needs total, daily or both"),
+    (f"{ITEM}.goal", {"unit": "impressions"}, None, "needs total, daily or both"),
     (f"{ITEM}.budget", {}, None, "needs total_micros, daily_micros or both"),
     ("line_items[1].goal.daily", 100_001, None, "must be <= total, which is 100000"),
     ("line_items[1].budget.daily_micros", 10**9 + 1, None, "must be <= total_micros, which is"),
+    ("campaigns[0].goal", {"unit": "impressions"}, None, "needs total, daily or both"),
+    ("campaigns[0].budget", {"total_micros": 5, "daily_micros": 6},
+     "campaigns[0].budget.daily_micros", "must be <= total_micros, which is 5"),
+    ("campaigns[0].time_zone", "Mars/Olympus", None, "no such time zone"),
+    (f"{ITEM}.goal", {"unit": "clicks", "total": 1}, f"{ITEM}.goal.unit", "clicks need a cpc rate"),
+    ("line_items[1].goal.unit", "conversions", None, "conversions need a cpa rate"),
+    ("campaigns[0].goal", {"unit": "clicks", "total": 1}, f"{ITEM}.rate.type",
+     "the campaign's goal: clicks need a cpc rate"),
+    # pacing
+    (f"{ITEM}.pacing", "custom", f"{ITEM}.pacing_curve", "needs 24 or 168 hourly weights, not 0"),
+    (f"{ITEM}.pacing_curve", [1] * 24, None, "is for custom pacing, not for even"),
     # labels: with the advertiser's one
     (f"{ITEM}.labels", LABELS, None, f"{LABELS_MAX + 1} with the campaign's and the advertiser's"),
     # expressions

@@ -62,7 +62,11 @@ def test_it_shows_every_feature():
     assert {line.priority for line in lines} == {4, 6, 8, 10, 12, 16}
     assert {tier.selection for tier in CATALOG.priorities} == {"auction", "lottery"}
     assert {type(line.rate) for line in lines} == {Cpm, Cpc, Cpa, Flat}
-    assert {line.pacing for line in lines} == {"even", "frontloaded", "asap"}
+    assert {line.pacing for line in lines} == {"even", "frontloaded", "asap", "custom"}
+    assert {len(line.pacing_curve) for line in lines} == {0, 24}
+    assert any(cap.strict for line in lines for cap in line.frequency_caps)
+    assert any(campaign.goal and campaign.time_zone != "UTC" for campaign in CATALOG.campaigns)
+    assert any(campaign.budget for campaign in CATALOG.campaigns)
     assert {type(creative.content) for creative in CATALOG.creatives} == {Image, Html, Native}
     assert {line.goal.unit for line in lines if line.goal} == {
         "impressions",

@@ -32,8 +32,23 @@ ARROWS = {
     "server.store": {"adcore", *SHARED},
     "server.catalog": {"adcore", "server.store", *SHARED},
     "server.events": SHARED,
-    "server.delivery": {"adcore", "server.store", "server.catalog", "server.events", *SHARED},
+    "server.delivery": {
+        "adcore",
+        "server.store",
+        "server.catalog",
+        "server.events",
+        "server.pacing.accounts",  # what must be leased stands in the bundle
+        *SHARED,
+    },
     "server.ledger": {
+        "adcore",
+        "server.store",
+        "server.catalog",
+        "server.events",
+        *SHARED,
+        *PROCESS,
+    },
+    "server.pacing": {
         "adcore",
         "server.store",
         "server.catalog",

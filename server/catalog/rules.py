@@ -22,6 +22,7 @@ from adcore.expression import ExpressionError
 from adcore.limits import LABELS_MAX, LINE_ITEMS_MAX
 from adcore.normalising import normalise
 from adcore.zones import zone_names
+from server.catalog.delivery_rules import limits_faults, pacing_faults, spending_faults
 from server.catalog.fault import Fault, Steps, shown
 from server.catalog.records import KINDS, Entry, Records, number_field
 
@@ -97,6 +98,8 @@ class Rules:
 
     def _campaign(self, campaign: Campaign) -> Iterator[Fault]:
         yield from self._refer("advertisers", campaign.advertiser_id, "advertiser_id")
+        yield from limits_faults(campaign)
+        yield from _zone_fault(campaign.time_zone)
 
     # -- line items
 
@@ -104,11 +107,9 @@ class Rules:
         yield from self._refer("campaigns", item.campaign_id, "campaign_id")
         yield from self._refer("priorities", item.priority, "priority")
         campaign = self._record("campaigns", item.campaign_id)
-        if item.goal is not None:
-            yield from _total_and_daily("goal", item.goal.total, item.goal.daily, "")
-        if item.budget is not None:
-            total, daily = item.budget.total_micros, item.budget.daily_micros
-            yield from _total_and_daily("budget", total, daily, "_micros")
+        yield from limits_faults(item)
+        yield from spending_faults(item, campaign)
+        yield from pacing_faults(item)
         yield from self._times(item, campaign)
         if campaign is not None:
             yield from self._labels(item, campaign)
@@ -140,8 +141,7 @@ class Rules:
                 yield Fault(("flight", "end"), "in the past: nothing serves", "warning")
             if campaign is not None and campaign.status == "paused":
                 yield Fault(("campaign_id",), "the campaign is paused: nothing serves", "warning")
-        if item.time_zone not in zone_names():
-            yield Fault(("time_zone",), f"no such time zone: {shown(item.time_zone)}")
+        yield from _zone_fault(item.time_zone)
         for position, daypart in enumerate(item.dayparts):
             if daypart.start_hour >= daypart.end_hour:
                 yield Fault(("dayparts", position, "end_hour"), "must be later than start_hour")
@@ -228,13 +228,9 @@ def _duplicates(kind: str, entries: list[Entry]) -> Iterator[Fault]:
             yield Fault(steps, message, record=f"{KINDS[kind]} {number}")
 
 
-def _total_and_daily(
-    field: str, total: int | None, daily: int | None, unit: str
-) -> Iterator[Fault]:
-    if total is None and daily is None:
-        yield Fault((field,), f"needs total{unit}, daily{unit} or both")
-    elif total is not None and daily is not None and daily > total:
-        yield Fault((field, f"daily{unit}"), f"must be <= total{unit}, which is {total}")
+def _zone_fault(name: str) -> Iterator[Fault]:
+    if name not in zone_names():
+        yield Fault(("time_zone",), f"no such time zone: {shown(name)}")
 
 
 def _url(steps: Steps, url: str) -> Iterator[Fault]:

@@ -3,5 +3,6 @@
 `door_rsgi` or `door_asgi` hands an `Ask` to `core`, which answers with an `Answer`; `kevel`
 decides, `tracking` counts. Nothing here reads Redis on a request: `loader`, a process of its
 own, turns the published catalog into a file that `snapshot` maps. May import `adcore`,
-`server.store`, `server.catalog` and the shared modules; never `ledger`, `pacing` or `console`.
+`server.store`, `server.catalog`, `server.pacing.accounts` and the shared modules; never `ledger`,
+the rest of `pacing` or `console`.
 """

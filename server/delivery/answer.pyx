@@ -32,7 +32,6 @@ cdef enum:
     DESTINATION_SIZE = 16
     MESSAGE_SIZE = 92
     MAC_SIZE = 16
-    NO_LEASE = 0
     TOKEN_SIZE = MESSAGE_SIZE + MAC_SIZE
     TOKEN_TEXT = 144
     ROOM_BYTES = 16_384  # an answer of ten ads; more is asked for when it is needed
@@ -73,7 +72,7 @@ cdef int _write_message(
     to = _put(to, site_id, 8)
     to = _put(to, win.clear_price_micros, 8)
     memcpy(to, PyBytes_AS_STRING(placement), PLACEMENT_SIZE)
-    to = _put(to + PLACEMENT_SIZE, NO_LEASE, 8)
+    to = _put(to + PLACEMENT_SIZE, win.lease, 8)
     to = _put(to, flags, 1)
     memcpy(to, PyBytes_AS_STRING(destination), DESTINATION_SIZE)
     return 0
@@ -188,7 +187,7 @@ cdef class Writer:
         if placement.event_ids:
             self._add_events(placement.event_ids, Served(
                 moment.now_s, PyBytes_FromStringAndSize(<char*> ad_id, ID_SIZE), win.line_item_id,
-                win.creative_id, site_id, win.clear_price_micros, digest, NO_LEASE, flags))
+                win.creative_id, site_id, win.clear_price_micros, digest, win.lease, flags))
         else:
             self._add(b',"events":[]')
         return 0

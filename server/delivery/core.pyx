@@ -11,6 +11,7 @@ from libc.stdint cimport int64_t, uint8_t, uint64_t
 
 from server.delivery.answer cimport Moment, Writer
 from server.delivery.decision_log cimport DecisionLog
+from server.delivery.filling cimport Filler
 from server.delivery.http cimport Answer, Ask
 from server.delivery.snapshot cimport Holder, Snapshot
 from server.delivery.tally cimport Tally
@@ -106,6 +107,7 @@ cdef class Core:
     """One a worker. `pages` are prepared answers by path, empty outside the demo."""
 
     cdef Holder holder
+    cdef Filler filler
     cdef Writer writer
     cdef Tally tally
     cdef Dice dice
@@ -122,6 +124,7 @@ cdef class Core:
         Tally tally not None, pages not None,
     ):
         self.holder = holder
+        self.filler = Filler()
         self.writer = Writer(keyring, config.base_url)
         self.tally = tally
         self.dice = Dice()
@@ -265,17 +268,18 @@ cdef class Core:
         if snapshot is not None:
             request = to_request(asked, self.contexts.read(ask, asked.ip))
             try:
-                wins = snapshot.index.select(request, snapshot.live(at_s), draw)
+                live = snapshot.live(at_s)
+                wins = self.filler.fill(request, snapshot, live, draw, not previewed)
             except ValueError as error:
                 # The engine's bounds on a request as a whole, which no single field breaks.
                 return self._unreadable("shape", str(error))
             self.tally.looked(snapshot.index)
             if draw % <uint64_t> SHADOW_ONE_IN == 0:
-                self._shadow(request, snapshot, snapshot.live(at_s), draw)
+                self._shadow(request, snapshot, live, draw)
         moment = Moment(decision_id, received_s, previewed)
         written = self.writer.write(asked, wins, snapshot, moment)
         if explain and snapshot is not None:
-            explanations = snapshot.index.explain(request, snapshot.live(at_s), draw)
+            explanations = snapshot.index.explain(request, live, draw)
             written = explained(written, asked, explanations, snapshot)
         if not previewed and self.decision_log.keeps(decision_id):
             self.decision_log.write(asked.placements, wins, snapshot, moment)
