@@ -8,6 +8,9 @@ from adcore.catalog import Catalog
 from server.delivery import bundle
 from server.delivery.snapshot import Snapshot
 from server.delivery.tokens import Keyring
+from server.delivery.users import Users, user_hasher
+from server.metrics import Metrics
+from server.store.keyspace import Keyspace
 from tests import catalogs
 
 TOKEN_KEY = bytes(range(32))
@@ -33,3 +36,8 @@ def make_snapshot() -> Snapshot:
         path = Path(folder) / "snapshot.bin"
         write_bundle(path, catalogs.minimal())
         return Snapshot(bundle.Bundle(path))
+
+
+def no_users(metrics: Metrics) -> Users:
+    """What knows no user, as it was never started."""
+    return Users("redis://127.0.0.1:1", Keyspace(), user_hasher(TOKEN_KEY), metrics)

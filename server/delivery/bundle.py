@@ -176,6 +176,10 @@ class Bundle:
             return Lookbacks()
         return Lookbacks(*self._lookbacks[2 * found : 2 * found + 2])
 
+    @property
+    def has_caps(self) -> bool:
+        return len(self._capped_ids) > 0
+
     def caps(self, line_item_id: int) -> LineCaps | None:
         """What a line item's sightings are held to and count for, None for most."""
         found = _place(self._capped_ids, line_item_id)

@@ -3,6 +3,8 @@ from libc.stdint cimport int64_t, uint32_t
 from adcore.index cimport Index
 from adcore.live cimport Live
 
+from server.delivery.sightings cimport Rule
+
 cdef class Snapshot:
     cdef readonly int64_t generation
     cdef readonly Index index
@@ -11,9 +13,13 @@ cdef class Snapshot:
     cdef readonly object names
     cdef object bundle
     cdef dict templates             # by ad
+    cdef dict rules                 # by line item id; None: neither held nor counting
+    cdef readonly bint has_caps
+    cdef readonly object sharing    # by cap
     cdef Live _live
     cpdef Live live(self, int64_t now_s)
     cpdef template(self, uint32_t ad)
+    cpdef Rule rule(self, int64_t line_item_id)
 
 cdef class Holder:
     cdef readonly Snapshot snapshot

@@ -6,9 +6,11 @@ from adcore import Index, Live
 from server.delivery.bundle import Bundle
 from server.delivery.conversions import Lookbacks
 from server.delivery.render import AdTemplate
+from server.delivery.sightings import Rule
 
 POLL_INTERVAL_S: float
 TEMPLATES_MAX: int
+RULES_MAX: int
 
 @final
 class Snapshot:
@@ -17,9 +19,12 @@ class Snapshot:
     click_url: Callable[[int], str | None]
     lookbacks: Callable[[int], Lookbacks]
     names: memoryview
+    has_caps: bool
+    sharing: Callable[[int], memoryview]
     def __init__(self, bundle: Bundle) -> None: ...
     def live(self, now_s: int) -> Live: ...
     def template(self, ad: int) -> AdTemplate: ...
+    def rule(self, line_item_id: int) -> Rule | None: ...
 
 @final
 class Holder:

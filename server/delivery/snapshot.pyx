@@ -9,6 +9,8 @@ cimport cython
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
 
+from server.delivery.sightings cimport Rule
+
 import logging
 import os
 
@@ -20,6 +22,7 @@ POLL_INTERVAL_S = 0.1
 # Decoded templates kept a worker: at 2 KiB each, 16 MiB. Past that the table starts again,
 # which costs a decode each.
 TEMPLATES_MAX = 8192
+RULES_MAX = 65_536  # likewise what line items are capped by: some 600 bytes where they are
 
 cdef object log = logging.getLogger(__name__)
 
@@ -36,6 +39,9 @@ cdef class Snapshot:
         self.names = bundle.names
         self.bundle = bundle
         self.templates = {}
+        self.rules = {}
+        self.has_caps = bundle.has_caps
+        self.sharing = bundle.sharing
 
     cpdef Live live(self, int64_t now_s):
         """The rows that may serve at `now_s`; rebuilt when a flight or an hour begins or ends."""
@@ -54,6 +60,18 @@ cdef class Snapshot:
             self.templates.clear()
         template = self.templates[number] = self.bundle.ad(number)
         return template
+
+    cpdef Rule rule(self, int64_t line_item_id):
+        """What a line item's sightings are held to and count for; None for most."""
+        number = line_item_id
+        cdef PyObject* known = PyDict_GetItem(self.rules, number)
+        if known != NULL:
+            return <Rule> known
+        if len(self.rules) >= RULES_MAX:
+            self.rules.clear()
+        caps = self.bundle.caps(number)
+        rule = self.rules[number] = None if caps is None else Rule(line_item_id, caps)
+        return rule
 
 
 @cython.final

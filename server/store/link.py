@@ -114,7 +114,9 @@ class Link(asyncio.Protocol):
             self._reader.feed(data)
             while (answer := self._reader.gets()) is not False:
                 self._unread = 0
-                answers.append((self._waiting.popleft(), answer))
+                taker = self._waiting.popleft()
+                if taker is not None or not self.up:
+                    answers.append((taker, answer))
         except (hiredis.ProtocolError, IndexError) as error:
             log.error("redis does not speak its protocol", extra={"detail": repr(error)})
             self.cut()

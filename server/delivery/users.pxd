@@ -1,0 +1,64 @@
+# What users were shown, as far as a worker knows, and its way to Redis.
+
+from libc.stdint cimport int64_t, uint64_t
+
+from server.delivery.sightings cimport Seen
+
+cdef enum:
+    # What a visit waits for.
+    NOTHING = 0
+    READ = 1
+    CHECK = 2
+
+# One request of a user, from its first look at caps to its answer.
+cdef class Visit:
+    cdef readonly bytes user        # hashed; None: caps do not apply
+    cdef readonly int64_t visit_s
+    cdef readonly bint counts       # false: a preview, which leaves nothing behind
+    cdef Seen seen
+    cdef bint fresh                 # `seen` was read for this visit, or a moment ago
+    cdef bint unknown               # on_unknown decides
+    cdef int waits
+    cdef int64_t deadline_ns        # 0: has not waited yet
+    cdef int rounds
+    cdef dict reserved              # by line item id: counted in Redis before it is shown
+    cdef set excluded
+    cdef list needed                # Rules whose check is under way
+    cdef public object deliver      # called with the answer, once
+
+# A command whose answer is due.
+cdef class Sent:
+    cdef int kind
+    cdef bytes user
+    cdef Visit visit
+    cdef int64_t sent_ns
+
+cdef class Users:
+    cdef readonly object turn       # held while the core, or anything here, is used
+    cdef object commands, make_link, link, loop, timer, prober, resume, hash
+    cdef dict cache                 # Seen by user, in the order of reading
+    cdef dict flights               # visits by user: they share one read
+    cdef dict unanswered            # by user: what was counted since, as (Rule, moment)
+    cdef list outbox, takers
+    cdef bint scheduled
+    cdef readonly bint broken       # the breaker is open
+    cdef int failures
+    cdef int64_t failing_ns         # since when, if there are any
+    cdef object waiting             # visits in order of deadline
+    cdef uint64_t[::1] slots
+    cdef dict slot_of
+
+    cpdef bytes hashed(self, str key)
+    cdef Seen known(self, bytes user, int64_t now_ns)
+    cdef bint ask(self, Visit visit) except -1
+    cdef bint check(self, Visit visit, list rules) except -1
+    cdef int count(self, Visit visit, list rules) except -1
+    cdef int take_back(self, Visit visit, list rules) except -1
+    cdef int tally(self, str what) except -1
+    cdef bint _usable(self) except -1
+    cdef int _wait(self, Visit visit, int waits) except -1
+    cdef int _out(self, bytes command, taker) except -1
+    cdef Seen _keep(self, bytes user, list flat, Py_ssize_t first)
+    cdef int _answered(self, Sent sent, answer, int64_t now_ns, list ready) except -1
+    cdef int _fail(self, list ready) except -1
+    cdef int _go_on(self, list ready) except -1
