@@ -21,6 +21,7 @@ COMMANDS: Final = {
     "explain": "server.explain",
     "serve": "server.serve",
     "load": "server.load",
+    "lease": "server.lease",
     "forward": "server.ledger.forward",
     "aggregate": "server.ledger.aggregate",
     "count": "server.ledger.count",

@@ -14,5 +14,6 @@ def now_ms() -> int:
 
 
 monotonic_s = time.monotonic
+monotonic_ns = time.monotonic_ns
 perf_ns = time.perf_counter_ns
 pause = time.sleep

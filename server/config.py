@@ -53,6 +53,8 @@ class Config(Struct, frozen=True, kw_only=True):
     # -- where things are
     redis_url: RedisUrl = "redis://127.0.0.1:6379/0"
     redis_prefix: Annotated[str, Meta(pattern=r"^[A-Za-z0-9_.-]{1,32}$(?!\n)")] = "adcore"
+    # How many replicas must have a grant before it is used.
+    redis_replicas: Annotated[int, Meta(ge=0, le=16)] = 0
     host: str = "127.0.0.1"
     port: Port = 8081
     ops_host: str = "127.0.0.1"

@@ -14,6 +14,7 @@ from adcore.index import OUTCOMES
 SLOT_BYTES: Final = 8
 MAIN: Final = "main"  # the parent of all others; a role is what stands before the hyphen
 LOADER: Final = "loader"
+AGENT: Final = "agent"
 WORKER: Final = "worker"
 FORWARDER: Final = "forwarder"
 INTAKER: Final = "intake"
@@ -222,7 +223,40 @@ REDIS_FAILURES = TABLE.counter("adcore_redis_failures", "Looks at Redis that fai
 RESTARTS = TABLE.counter(
     "adcore_restarts",
     "Processes that ended by themselves and were replaced.",
-    process=(WORKER, LOADER, COUNTER),
+    process=(WORKER, LOADER, AGENT, COUNTER),
+)
+LEASE_REFUSALS = TABLE.counter(
+    "adcore_lease_refusals",
+    "Winners that had no lease: the placement was decided again without them.",
+)
+LEASE_CALLS = TABLE.counter(
+    "adcore_lease_calls",
+    "Calls of the agent to Redis, by what came of them.",
+    result=("granted", "window", "repeat", "fenced", "late", "lost", "alone", "failed", OTHER),
+)
+LEASE_UNITS = TABLE.counter(
+    "adcore_lease_units",
+    "Impressions granted to this server, and given back unused.",
+    way=("granted", "returned"),
+)
+LEASE_UNKNOWN = TABLE.counter(
+    "adcore_lease_unopened",
+    "Wants for line items whose accounts control had not opened yet.",
+)
+LEASES_HELD = TABLE.gauge(
+    "adcore_lease_held_units", "Impressions that this server may serve on leases.", role=AGENT
+)
+LEASE_LINES = TABLE.gauge(
+    "adcore_lease_awake_line_items", "Line items that units are asked for.", role=AGENT
+)
+LEASE_AT_S = TABLE.gauge(
+    "adcore_lease_granted_timestamp_seconds", "When Redis last answered with grants.", role=AGENT
+)
+PLAN_MADE_AT_S = TABLE.gauge(
+    "adcore_plan_timestamp_seconds",
+    "When the oldest plan that a worker goes by was made; 0: one goes by none.",
+    role=WORKER,
+    merge=min,
 )
 FORWARDED = TABLE.counter(
     "adcore_forward_batches",

@@ -19,8 +19,16 @@ from server.families import (
     BEACONS,
     CACHE_LOOKUPS,
     DIRECT_DISPATCH,
+    LEASE_AT_S,
+    LEASE_CALLS,
+    LEASE_LINES,
+    LEASE_REFUSALS,
+    LEASE_UNITS,
+    LEASE_UNKNOWN,
+    LEASES_HELD,
     MAIN,
     OTHER,
+    PLAN_MADE_AT_S,
     REDIS_FAILURES,
     REDIS_UP,
     RESTARTS,
@@ -48,6 +56,7 @@ def _by_label(family: Family, *fixed: str) -> dict[str, int]:
 
 _REFUSED: Final = _by_label(SNAPSHOTS_REFUSED)
 _BEACON: Final = {kind: _by_label(BEACONS, kind) for kind in BEACONS.labels["kind"]}
+_CALLED: Final = _by_label(LEASE_CALLS)
 _STOPPING: Final = STOPPING.slot()
 
 
@@ -89,6 +98,30 @@ class Metrics:
 
     def direct(self, dispatches: bool) -> None:
         self.slots[DIRECT_DISPATCH.start] = dispatches
+
+    def leases_refused(self, count: int) -> None:
+        """Take over the worker's own count, which begins with the process."""
+        self._raise_to(LEASE_REFUSALS.start, count)
+
+    def planned(self, made_at_s: int) -> None:
+        self.slots[PLAN_MADE_AT_S.start] = made_at_s
+
+    # -- the agent's
+
+    def lease_called(self, result: str) -> None:
+        self.slots[_CALLED.get(result, _CALLED[OTHER])] += 1
+
+    def leases_granted(self, units: int, unopened: int, now_s: int) -> None:
+        self.slots[LEASE_UNITS.slot("granted")] += units
+        self.slots[LEASE_UNKNOWN.start] += unopened
+        self.slots[LEASE_AT_S.start] = now_s
+
+    def leases_returned(self, units: int) -> None:
+        self.slots[LEASE_UNITS.slot("returned")] += units
+
+    def leases_held(self, units: int, line_items: int) -> None:
+        self.slots[LEASES_HELD.start] = units
+        self.slots[LEASE_LINES.start] = line_items
 
     # -- the loader's
 

@@ -19,6 +19,7 @@ from server.errors import ConfigError
 # In memory: mapped counters must not wait for a disk, and nothing here outlives the machine.
 MEMORY: Final = Path("/dev/shm")
 PREFIX: Final = "adcore-run-"
+LEASES: Final = "leases.bin"  # of snapshot.pyx, which a parent need not import
 UNLOCKED_PREFIX: Final = "adcore-new-"  # a folder's name until it is locked, and safe from sweeping
 
 
@@ -26,8 +27,10 @@ UNLOCKED_PREFIX: Final = "adcore-new-"  # a folder's name until it is locked, an
 def open_run_folder(configured: str) -> Iterator[Path]:
     """Give the settings' folder, or a fresh one; ConfigError when it is unfit or another's."""
     with _stated(configured) if configured else _fresh() as folder:
-        for path in folder.glob("metrics-*.bin"):
-            path.unlink()  # counters begin with the server
+        # Counters begin with the server. So do leases: theirs is this machine's clock, which a
+        # restart of the machine sets back.
+        for path in (*folder.glob("metrics-*.bin"), folder / LEASES):
+            path.unlink(missing_ok=True)
         yield folder
 
 

@@ -1,9 +1,9 @@
 """`adcore serve`: the parent of one server's processes.
 
-It reads the settings, makes the run folder, keeps the loader running, answers on the ops port, and
-has Granian spawn the workers and replace dead ones. Told to stop, it first lets the workers say so
-to everybody (503 on /ping, `Connection: close` on every answer), gives load balancers time to
-notice, and only then ends them. No child outlives it, even when it is killed.
+It reads the settings, makes the run folder, keeps the loader and the lease agent running, answers
+on the ops port, and has Granian spawn the workers and replace dead ones. Told to stop, it first
+lets the workers say so to everybody (503 on /ping, `Connection: close` on every answer), gives load
+balancers time to notice, and only then ends them. No child outlives it, even when it is killed.
 """
 
 import argparse
@@ -31,12 +31,13 @@ from server.clock import now_s
 from server.config import Config
 from server.delivery.datacentres import read_ranges
 from server.errors import AdcoreError, ConfigError
-from server.families import DRAINS, ENDS, LOADER, MAIN, STOPPING, WORKER
+from server.families import AGENT, DRAINS, ENDS, LOADER, MAIN, STOPPING, WORKER
 from server.kept_process import KeptProcess
 from server.lifeline import die_with
 from server.metrics import Metrics, totals
-from server.ops import Ops
+from server.ops import Forgetting, Ops
 from server.run_folder import open_run_folder
+from server.store.users import user_forgetter
 
 EXIT_SETTINGS: Final = 2
 
@@ -93,9 +94,13 @@ def _serve(config: Config, demo: bool, stack: ExitStack) -> int:
         )
     metrics = Metrics(run_dir, MAIN)
     metrics.started(now_s())
-    stack.enter_context(Ops(config.ops_host, config.ops_port, run_dir, config.workers))
+    forgetting = Forgetting(config.ops_key, user_forgetter(config))
+    ops = Ops(config.ops_host, config.ops_port, run_dir, config.workers, forgetting)
+    stack.enter_context(ops)
     command = ["load", "--run-dir", str(run_dir), "--parent", str(os.getpid())]
     stack.enter_context(KeptProcess(command, partial(metrics.restarted, LOADER)))
+    command = ["lease", *command[1:]]
+    stack.enter_context(KeptProcess(command, partial(metrics.restarted, AGENT)))
     server = Server(config, metrics)
     try:
         server.serve(

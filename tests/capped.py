@@ -26,6 +26,7 @@ def capped_catalog(*lines: dict[str, Any]) -> Catalog:
         }
         for number, line in enumerate(lines, 1)
     ]
+    records["campaigns"].append({"id": 32, "advertiser_id": 20, "name": "Autumn"})
     for advertiser in records["advertisers"]:
         advertiser.pop("labels", None)
     return msgspec.convert(records, Catalog)

@@ -5,12 +5,14 @@ from functools import cache
 from pathlib import Path
 
 from adcore.catalog import Catalog
+from server.config import Config
 from server.delivery import bundle
 from server.delivery.snapshot import Snapshot
 from server.delivery.tokens import Keyring
-from server.delivery.users import Users, user_hasher
+from server.delivery.users import Users
 from server.metrics import Metrics
 from server.store.keyspace import Keyspace
+from server.store.users import user_hasher
 from tests import catalogs
 
 TOKEN_KEY = bytes(range(32))
@@ -40,4 +42,4 @@ def make_snapshot() -> Snapshot:
 
 def no_users(metrics: Metrics) -> Users:
     """What knows no user, as it was never started."""
-    return Users("redis://127.0.0.1:1", Keyspace(), user_hasher(TOKEN_KEY), metrics)
+    return Users("redis://127.0.0.1:1", Keyspace(), user_hasher(Config()), metrics)

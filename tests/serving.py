@@ -128,6 +128,9 @@ class ServerProcess:
     def loaders(self) -> set[int]:
         return {pid for pid, command in self._children() if b"\0load\0" in command}
 
+    def agents(self) -> set[int]:
+        return {pid for pid, command in self._children() if b"\0lease\0" in command}
+
     def _children(self) -> Iterator[tuple[int, bytes]]:
         for pid in children_of(self.process.pid):
             try:
@@ -149,7 +152,7 @@ class ServerProcess:
 
     def end(self) -> None:
         """Make sure that no process is left, even when children outlive their parent."""
-        children = self.workers() | self.loaders() if self.process.poll() is None else set()
+        children = {pid for pid, _ in self._children()} if self.process.poll() is None else set()
         self.process.kill()
         self.process.wait()
         for pid in children:

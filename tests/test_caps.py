@@ -1,11 +1,11 @@
 """Frequency caps hold through real servers and a real Redis, at every door."""
 
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 
 import pytest
 import redis as redis_py
 
-from server.families import CAP_COUNTS, CAP_READS, CAP_UNKNOWN
+from server.families import CAP_BREAKER_OPEN, CAP_COUNTS, CAP_READS, CAP_UNKNOWN
 from tests.capped import ask, body, cap, capped_catalog
 from tests.serving import publish, start_server, wait_until
 
@@ -24,13 +24,21 @@ def closing():
         yield later
 
 
+@contextmanager
+def capping_server(redis_url, **settings):
+    """A server whose workers have found Redis."""
+    with start_server(redis_url, **settings) as server:
+        server.wait(lambda: not server.totals().value(CAP_BREAKER_OPEN), "caps to be read")
+        yield server
+
+
 doors = pytest.mark.parametrize("door", ["direct", "rsgi", "asgi"])
 
 
 @doors
 def test_a_user_sees_an_ad_as_often_as_its_cap_allows(redis_url, door, closing):
     publish(redis_url, capped_catalog({"frequency_caps": [cap(3)]}, {}))
-    with start_server(redis_url, door=door) as server:
+    with capping_server(redis_url, door=door) as server:
         connection = closing(server.connect())
         assert [ask(connection, body("u"))[0] for _ in range(6)] == [1, 1, 1, 2, 2, 2]
         assert ask(connection, body("another")) == [1]
@@ -43,7 +51,7 @@ def test_a_user_sees_an_ad_as_often_as_its_cap_allows(redis_url, door, closing):
 def test_strict_caps_and_several_slots(redis_url, door, closing):
     lines = {"frequency_caps": [cap(2, strict=True)]}, {"frequency_caps": [cap(1)]}, {}
     publish(redis_url, capped_catalog(*lines))
-    with start_server(redis_url, door=door) as server:
+    with capping_server(redis_url, door=door) as server:
         connection = closing(server.connect())
         assert ask(connection, body("u", slots=4)) == [1, 1, 2, 3]
         assert ask(connection, body("u", slots=2)) == [3, 3]
@@ -53,27 +61,27 @@ def test_strict_caps_and_several_slots(redis_url, door, closing):
 
 
 def test_a_campaigns_cap_counts_all_of_its_line_items(redis_url, closing):
-    shared = {"campaign_id": 31}
+    shared = {"campaign_id": 32}
     lines = (
         {**shared, "frequency_caps": [cap(2, scope="campaign")]},
         {"frequency_caps": [cap(1, scope="advertiser")]},
         shared,
     )
     publish(redis_url, capped_catalog(*lines))
-    with start_server(redis_url) as server:
+    with capping_server(redis_url) as server:
         connection = closing(server.connect())
         # Line item 3 has no cap, and counts for its campaign's.
         assert ask(connection, body("v", slots=4)) == [1, 1, 2, 3]
         assert ask(connection, body("u", blockedCreatives=[51])) == [1]
         client = closing(redis_py.Redis.from_url(redis_url))
-        [key] = [key for key in client.keys("*user*") if b"c31" in client.hgetall(key)][:1]
-        assert set(client.hgetall(key)) <= {b"c31", b"a20"}
+        [key] = [key for key in client.keys("*user*") if b"c32" in client.hgetall(key)][:1]
+        assert set(client.hgetall(key)) <= {b"c32", b"a20"}
 
 
 def test_without_consent_nothing_is_kept_and_nothing_is_capped(redis_url, closing):
     publish(redis_url, capped_catalog({"frequency_caps": [cap(1)]}, {}))
     client = closing(redis_py.Redis.from_url(redis_url))
-    with start_server(redis_url) as server:
+    with capping_server(redis_url) as server:
         connection = closing(server.connect())
         refusals = (
             {"consent": {"gdpr": False}}, {"consent": {"gdpr": "CPxyz"}}, {"notrack": True},
@@ -94,7 +102,7 @@ def test_without_consent_nothing_is_kept_and_nothing_is_capped(redis_url, closin
 
 def test_previews_leave_nothing_behind(redis_url, closing):
     publish(redis_url, capped_catalog({"frequency_caps": [cap(1)]}, {}))
-    with start_server(redis_url, ops_key="k" * 8 + "0123456789abcdefghijklmnopq") as server:
+    with capping_server(redis_url, ops_key="k" * 8 + "0123456789abcdefghijklmnopq") as server:
         connection = closing(server.connect())
         headers = {
             "X-Adcore-Explain": "1", "Authorization": f"Bearer {server.settings['ops_key']}",
@@ -114,7 +122,7 @@ def test_redis_gone_and_back(redis_url, door, redis_server, closing):
         {"frequency_caps": [cap(1)], "on_unknown": "deny"}, {"frequency_caps": [cap(1)]}, {},
     )  # fmt: skip
     publish(redis_url, capped_catalog(*lines))
-    with start_server(redis_url, door=door) as server:
+    with capping_server(redis_url, door=door) as server:
         connection = closing(server.connect())
         assert ask(connection, body("u")) == [1]
         redis_server.stop()

@@ -431,7 +431,8 @@ def test_a_wrong_type_in_a_placement_leaves_the_index_fit(
 @pytest.mark.parametrize(
     ("owner", "field"),
     [("request", "keywords"), ("request", "key_values"), ("request", "blocked_creatives"),
-     ("request", "capped_line_items"), ("request", "placements"), ("placement", "name"), ("placement", "zones"),
+     ("request", "capped_line_items"), ("request", "placements"), ("placement", "name"),
+     ("placement", "capped_line_items"), ("placement", "zones"),
      ("placement", "site"), ("placement", "key_values")],
 )  # fmt: skip
 def test_a_field_taken_away_is_a_type_error(owner: str, field: str) -> None:

@@ -29,7 +29,7 @@ SHARED = {
 PROCESS = {"server.kept_process", "server.lifeline", "server.ops", "server.run_folder"}
 ARROWS = {
     "adcore": set(),
-    "server.store": {"adcore", *SHARED},
+    "server.store": {"adcore", "server.events", *SHARED},
     "server.catalog": {"adcore", "server.store", *SHARED},
     "server.events": SHARED,
     "server.delivery": {

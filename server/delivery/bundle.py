@@ -1,24 +1,24 @@
 """The snapshot file: what the loader writes and every worker of the server maps.
 
-    ┌───────┬───────────┬──────────────┬────────┬────────────┬───────────┬──────────┬──────┬───────┐
-    │ magic │ head size │ head         │ index  │ ads        │ clicks    │ lookback │ caps │ names │
-    │ 8 B   │ u64       │ msgpack Head │ adcore │ AdTemplate │ click URL │ 2 u32    │      │ JSON  │
-    └───────┴───────────┴──────────────┴────────┴────────────┴───────────┴──────────┴──────┴───────┘
+    ┌───────┬───────────┬──────┬────────┬────────────┬───────────┬───────────┬──────────┬───────┐
+    │ magic │ head size │ head │ index  │ ads        │ clicks    │ lookbacks │ accounts │ names │
+    │ 8 B   │ u64       │ Head │ adcore │ AdTemplate │ click URL │ 2 u32     │ Account  │ JSON  │
+    └───────┴───────────┴──────┴────────┴────────────┴───────────┴───────────┴──────────┴───────┘
 
-The head has the first page. Sections start on 64 bytes. `ads`, `clicks` and `caps` are tables: a
-count, n + 1 offsets (u64), then the records. An ad is found by its number; a click URL by creative
-id, in a sorted column of ids of its own, and so are a line item's lookbacks, where they are not the
-usual ones, its frequency caps, and the line items that share a cap. Nothing is decoded when a
-worker opens the file, so that a swap costs it little however large the catalog is; and no table is
-in memory while it is written: ads of a million line items take 1.3 GB. The file is private to one
-machine: numbers have its byte order.
+The head has the first page. Sections start on 64 bytes. `ads`, `clicks`, `caps` and `accounts` are
+tables: a count, n + 1 offsets (u64), then the records. An ad is found by its number; a click URL by
+creative id, in a sorted column of ids of its own; so are a line item's lookbacks, where they are
+not the usual ones, its frequency caps and who shares one, and its accounts, where it has any: then
+it may serve on a lease only. Nothing is decoded when a worker opens the file, so that a swap costs
+it little however large the catalog is; and no table is in memory while it is written: ads of a
+million line items take 1.3 GB. The file is private to one machine: numbers have its byte order.
 """
 
 import mmap
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -34,16 +34,18 @@ from server.delivery.cap_records import LineCaps
 from server.delivery.conversions import Lookbacks
 from server.delivery.render import AdTemplate, Renderer
 from server.errors import SnapshotError
+from server.pacing.accounts import Account, accounts_of
 
 MAGIC: Final = b"adcore\x00\x03"
 _ALIGNMENT: Final = 64  # a cache line: the index relies on it
-_HEAD_ROOM_BYTES: Final = 4096  # with what is before it; a dozen sections take 400
+_HEAD_ROOM_BYTES: Final = 4096  # with what is before it; 14 sections take 400
 _BUFFER_BYTES: Final = 1 << 20  # of the file being written: records are a few hundred bytes
 _NUMBER_BYTES: Final = 8
 _NO_IDS: Final = memoryview(b"").cast("Q")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_ad = msgspec.msgpack.Decoder(AdTemplate).decode
+_decode_accounts = msgspec.msgpack.Decoder(tuple[Account, ...]).decode
 
 
 class Head(Struct, frozen=True, kw_only=True):
@@ -110,6 +112,14 @@ def _sections(catalog: Catalog, base_url: str) -> Iterator[tuple[str, Callable[[
     yield "cap_ids", lambda file: file.write(cap_ids)
     sharing = (array("Q", members[id_]).tobytes() for id_ in cap_ids)
     yield "cap_members", partial(_write_table, len(members), sharing)
+    accounts = accounts_of(catalog)
+    leased_ids = array("Q", sorted(accounts))
+    yield "leased_ids", lambda file: file.write(leased_ids)
+    lines = {line_item.id: line for line, line_item in enumerate(catalog.line_items)}
+    leased_lines = array("I", (lines[id_] for id_ in leased_ids))
+    yield "leased_lines", lambda file: file.write(leased_lines)
+    records = (_encode(accounts[id_]) for id_ in leased_ids)
+    yield "accounts", partial(_write_table, len(accounts), records)
     names = msgspec.json.encode(_names(catalog))
     yield "names", lambda file: file.write(names)
 
@@ -132,21 +142,8 @@ class Bundle:
     """A mapped snapshot file. The mapping lives as long as this object or anything cut from it."""
 
     def __init__(self, path: Path) -> None:
+        self.head, parts = _open(path)
         try:
-            with path.open("rb") as file:
-                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        except (OSError, ValueError) as error:
-            raise SnapshotError("missing", f"{path.name}: {error}") from None
-        view = memoryview(mapped)
-        size = int.from_bytes(view[8:16], "little")
-        if bytes(view[:8]) != MAGIC or size > _HEAD_ROOM_BYTES - 16:
-            raise SnapshotError("decode", f"{path.name} is not a snapshot of this version")
-        try:
-            self.head = msgspec.msgpack.decode(view[16 : 16 + size], type=Head)
-            parts = {
-                name: _section(view, start, length)
-                for name, (start, length) in self.head.sections.items()
-            }
             self.index = Index.attach(parts["index"])
             self._ads = _Table(parts["ads"])
             self._creative_ids = parts["creative_ids"].cast("Q")
@@ -157,6 +154,11 @@ class Bundle:
             self._caps = _Table(parts["caps"])
             self._cap_ids = parts["cap_ids"].cast("Q")
             self._cap_members = _Table(parts["cap_members"])
+            # Line items that serve on a lease only: ids in order, and for each its line.
+            self.leased_ids = parts["leased_ids"].cast("Q")
+            self.leased_lines = parts["leased_lines"].cast("I")
+            if len(self.leased_lines) != len(self.leased_ids):
+                raise ValueError("a column is cut short")
             self.names = parts["names"]
         except (ValueError, TypeError, KeyError) as error:
             raise SnapshotError("decode", f"{path.name}: {error}") from None
@@ -191,6 +193,31 @@ class Bundle:
         return _NO_IDS if found is None else self._cap_members[found].cast("Q")
 
 
+class Leasable(Mapping[int, tuple[Account, ...]]):
+    """What the agent needs of a snapshot file: the accounts of each line item that has any."""
+
+    def __init__(self, path: Path) -> None:
+        head, parts = _open(path)
+        try:
+            self.generation = head.generation
+            self._ids = parts["leased_ids"].cast("Q")
+            self._accounts = _Table(parts["accounts"])
+        except (ValueError, TypeError, KeyError) as error:
+            raise SnapshotError("decode", f"{path.name}: {error}") from None
+
+    def __getitem__(self, line_item_id: int) -> tuple[Account, ...]:
+        found = _place(self._ids, line_item_id)
+        if found is None:
+            raise KeyError(line_item_id)
+        return _decode_accounts(self._accounts[found])
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._ids)
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+
 class _Table:
     """Records of different sizes behind one column of offsets, read in place."""
 
@@ -203,6 +230,27 @@ class _Table:
 
     def __getitem__(self, number: int) -> memoryview:
         return self._records[self._offsets[number] : self._offsets[number + 1]]
+
+
+def _open(path: Path) -> tuple[Head, dict[str, memoryview]]:
+    """Map a file; its head, and its sections by name."""
+    try:
+        with path.open("rb") as file:
+            mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    except (OSError, ValueError) as error:
+        raise SnapshotError("missing", f"{path.name}: {error}") from None
+    view = memoryview(mapped)
+    size = int.from_bytes(view[8:16], "little")
+    if bytes(view[:8]) != MAGIC or size > _HEAD_ROOM_BYTES - 16:
+        raise SnapshotError("decode", f"{path.name} is not a snapshot of this version")
+    try:
+        head = msgspec.msgpack.decode(view[16 : 16 + size], type=Head)
+        parts = {
+            name: _section(view, start, length) for name, (start, length) in head.sections.items()
+        }
+    except (ValueError, TypeError) as error:
+        raise SnapshotError("decode", f"{path.name}: {error}") from None
+    return head, parts
 
 
 def _place(ids: memoryview, wanted: int) -> int | None:

@@ -211,6 +211,10 @@ cdef class Core:
         """Hits and misses so far, by cache."""
         return {**self.contexts.lookups(), **self.tracker.lookups()}
 
+    def leases_refused(self):
+        """Winners without a lease so far."""
+        return self.filler.refused
+
     # -- before the body -------------------------------------------------------------------------
 
     cdef Answer _admit(self, Ask ask):

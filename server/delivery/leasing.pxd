@@ -10,8 +10,6 @@ cdef struct Header:
     uint64_t count          # entries in use, or used before
     uint64_t version        # changes with the line item of any entry
     int64_t clock_ns        # Redis's time less CLOCK_MONOTONIC, never too small
-    uint64_t server         # who we are to Redis
-    uint64_t sequence       # of the last call
 
 cdef struct Entry:
     uint64_t id             # line item; 0: nobody's

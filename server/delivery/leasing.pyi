@@ -15,14 +15,9 @@ class LeaseTable:
     path: str
     clock_ns: int
     """Redis's time less CLOCK_MONOTONIC, never too small: by it leases end."""
-    sequence: int
-    """Of the agent's last call, so that one that takes its place goes on from there."""
 
     def __init__(self, path: Path, create: bool = False) -> None:
         """Map the file; `create` makes it when there is none that fits. OSError, ValueError."""
-    @property
-    def server(self) -> str:
-        """A name of this table among all servers: 16 hexadecimal digits."""
     @property
     def version(self) -> int: ...
     @property
@@ -46,6 +41,7 @@ class LeaseTable:
         """Window and units, for this moment."""
     def wake(self, slot: int, awake: bool) -> None:
         """Say whether units are asked for: if so, without units the line item is not selected."""
+    def is_awake(self, slot: int) -> bool: ...
     def look(self) -> list[tuple[int, int, int]]:
         """Slot, units taken and takes that failed since the last look, where there were any."""
     def held(self) -> int:

@@ -144,9 +144,8 @@ cdef class LeaseTable:
         if len(found) == sizeof(Header) and int.from_bytes(found[:8], "little") == MAGIC:
             return 0
         header.magic, header.capacity = MAGIC, capacity
-        header.count = header.version = header.sequence = 0
+        header.count = header.version = 0
         header.clock_ns = 0
-        header.server = int.from_bytes(os.urandom(8), "little")
         os.ftruncate(handle, HEADER_BYTES + capacity * sizeof(Entry))
         os.posix_fallocate(handle, 0, HEADER_BYTES)
         os.pwrite(handle, (<char*> &header)[:sizeof(Header)], 0)
@@ -173,18 +172,6 @@ cdef class LeaseTable:
     @clock_ns.setter
     def clock_ns(self, int64_t clock_ns):
         AT_STORE_I64(&self.header.clock_ns, clock_ns)
-
-    @property
-    def sequence(self):
-        return self.header.sequence
-
-    @sequence.setter
-    def sequence(self, uint64_t sequence):
-        AT_STORE_64(&self.header.sequence, sequence)
-
-    @property
-    def server(self):
-        return f"{self.header.server:016x}"
 
     @property
     def version(self):
@@ -245,7 +232,9 @@ cdef class LeaseTable:
                 wanted = window << 32 | units
             if AT_CHANGE_64(&entry.word, &word, wanted):
                 break
-        return (0, 0) if word >> 32 == window else (word >> 32, word & UNITS)
+        if word >> 32 == window:
+            word = 0
+        return word >> 32, word & UNITS
 
     def withdraw(self, uint32_t slot):
         cdef uint64_t word = AT_SWAP_64(&self._entry(slot).word, 0)
@@ -257,6 +246,9 @@ cdef class LeaseTable:
 
     def wake(self, uint32_t slot, bint awake):
         AT_STORE_32(&self._entry(slot).state, AWAKE if awake else ASLEEP)
+
+    def is_awake(self, uint32_t slot):
+        return AT_LOAD_32(&self._entry(slot).state) == AWAKE
 
     def look(self):
         cdef Entry* entry

@@ -8,14 +8,24 @@ serves until then, and goes on serving when a new file can't be used.
 cimport cython
 from cpython.dict cimport PyDict_GetItem
 from cpython.object cimport PyObject
+from libc.stdint cimport int64_t, uint32_t
+
+from adcore.live cimport Live
+from adcore.plan cimport Plan
+
+from server.delivery.leased cimport LeasedLines
+from server.delivery.leasing cimport LeaseTable
 
 from server.delivery.sightings cimport Rule
 
 import logging
 import os
 
+from server.clock import monotonic_ns
+from server.delivery import planning
 from server.delivery.bundle import Bundle
 from server.delivery.conversions import Lookbacks
+from server.delivery.planning import PlanFile
 from server.errors import SnapshotError
 
 POLL_INTERVAL_S = 0.1
@@ -23,6 +33,9 @@ POLL_INTERVAL_S = 0.1
 # which costs a decode each.
 TEMPLATES_MAX = 8192
 RULES_MAX = 65_536  # likewise what line items are capped by: some 600 bytes where they are
+
+# In the run folder, made by the agent.
+LEASES = "leases.bin"
 
 cdef object log = logging.getLogger(__name__)
 
@@ -42,13 +55,32 @@ cdef class Snapshot:
         self.rules = {}
         self.has_caps = bundle.has_caps
         self.sharing = bundle.sharing
+        self.leased = LeasedLines(bundle.index, bundle.leased_ids, bundle.leased_lines)
+        self._plan = self.index.plan()
 
     cpdef Live live(self, int64_t now_s):
         """The rows that may serve at `now_s`; rebuilt when a flight or an hour begins or ends."""
-        if self._live is None \
+        if self._live is None or self._live.plan is not self._plan \
                 or not self._live.valid_from_s <= now_s < self._live.valid_until_s:
-            self._live = self.index.live(now_s)
+            self._live = self.index.live(now_s, self._plan)
         return self._live
+
+    def follow(self, plan, LeaseTable table, int64_t now_s, bint replan):
+        """Serve by a PlanFile, or as booked without one, and by the leases in the table.
+
+        Called by one thread, while another answers requests.
+        """
+        cdef Plan standing = self._plan
+        cdef Live live
+        if replan and plan is not None:
+            standing = self.index.plan(
+                plan.ids, rates_ppm=plan.rates_ppm, probabilities_ppm=plan.probabilities_ppm)
+        elif replan:
+            standing = self.index.plan()
+        live = self.live(now_s) if standing is self._plan else self.index.live(now_s, standing)
+        self.leased.look_up(table)
+        self.leased.apply(live, monotonic_ns())
+        self._plan, self._live = standing, live
 
     cpdef template(self, uint32_t ad):
         """The ad's AdTemplate."""
@@ -82,6 +114,7 @@ cdef class Holder:
         self.run_dir = run_dir
         self.link = os.fspath(run_dir / "current")
         self.name = ""
+        self.plan_name = ""
 
     def click_url(self, creative_id):
         """The destination of a creative in the catalog being served, None when there is none."""
@@ -94,22 +127,65 @@ cdef class Holder:
         return Lookbacks() if snapshot is None else snapshot.lookbacks(line_item_id)
 
     def poll(self, int64_t now_s):
-        """Look at the link once; True when another snapshot serves from now on."""
+        """Look at leases, plan and link once; True when another snapshot serves from now on."""
         # By now no request uses it: its memory goes back here, and not in the middle of an answer.
         self.retired = None
-        try:
-            name = os.readlink(self.link)
-        except OSError:
+        cdef Snapshot snapshot = self._next()
+        cdef bint replan = self._look_at_plan(now_s)
+        if self.table is None:
+            self.table = _open_table(self.run_dir / LEASES)
+        if snapshot is None:
+            if self.snapshot is not None:
+                self._follow(self.snapshot, now_s, replan)
             return False
-        if name == self.name:
-            return False
-        self.name = name
-        try:
-            snapshot = Snapshot(Bundle(self.run_dir / name))
-        except SnapshotError as error:
-            log.error("snapshot refused", extra={"file": name, "reason": str(error)})
-            return False
-        snapshot.live(now_s)  # built here, the first request need not
+        # What the first request needs is built here.
+        self._follow(snapshot, now_s, True)
         self.retired, self.snapshot = self.snapshot, snapshot
         log.info("snapshot serves", extra={"generation": snapshot.generation})
         return True
+
+    def _next(self):
+        """The snapshot that the link names, if it is another one and can be used."""
+        try:
+            name = os.readlink(self.link)
+        except OSError:
+            return None
+        if name == self.name:
+            return None
+        self.name = name
+        try:
+            return Snapshot(Bundle(self.run_dir / name))
+        except SnapshotError as error:
+            log.error("snapshot refused", extra={"file": name, "reason": str(error)})
+            return None
+
+    def _look_at_plan(self, now_s):
+        """Take the newest plan, drop one that is too old; True when it is another one now."""
+        before = self.plan
+        name = planning.current(self.run_dir)
+        if name != self.plan_name:
+            self.plan_name = name
+            try:
+                self.plan = PlanFile(self.run_dir / name) if name else None
+            except SnapshotError as error:
+                log.error("plan refused", extra={"file": name, "reason": str(error)})
+        if self.plan is not None and not self.plan.serves(now_s):
+            log.warning("plan dropped: too old", extra={"version": self.plan.version})
+            self.plan = None
+        return self.plan is not before
+
+    def _follow(self, Snapshot snapshot, now_s, replan):
+        try:
+            snapshot.follow(self.plan, self.table, now_s, replan)
+        except ValueError as error:
+            log.error("plan refused", extra={"file": self.plan_name, "reason": str(error)})
+            self.plan = None
+            snapshot.follow(None, self.table, now_s, True)
+
+
+def _open_table(path):
+    """The lease table, None as long as the agent has not made it."""
+    try:
+        return LeaseTable(path)
+    except (OSError, ValueError):
+        return None

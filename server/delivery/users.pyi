@@ -14,8 +14,6 @@ FAILING_NS: int
 PROBE_S: float
 USERS_MAX: int
 WAITING_MAX: int
-HASH_BYTES: int
-HASH_CHARS: int
 
 @disjoint_base
 class Visit:
@@ -28,8 +26,6 @@ class Visit:
 @final
 class Sent:
     """A command whose answer is due."""
-
-def user_hasher(secret: bytes) -> Callable[[str], bytes]: ...
 
 @final
 class Users:

@@ -18,10 +18,8 @@ from libc.stdint cimport int64_t, uint64_t
 
 from server.delivery.sightings cimport Rule, Seen
 
-import hashlib
 import logging
 import threading
-from binascii import b2a_base64
 from collections import deque
 
 from server.clock import perf_ns
@@ -43,8 +41,6 @@ FAILING_NS = 20_000_000  # for so long: one hiccup of Redis or of our own machin
 PROBE_S = 0.1
 USERS_MAX = 20_000  # kept: some 1 kB each
 WAITING_MAX = 4096  # requests that wait at once; one more is not known in time
-HASH_BYTES = 16
-HASH_CHARS = 22
 
 cdef enum:
     COUNT = 3
@@ -68,21 +64,6 @@ cdef class Sent:
         self.user = user
         self.visit = visit
         self.sent_ns = perf_ns()
-
-
-def user_hasher(bytes secret not None):
-    """Give what turns a user's key into what is kept of it: without the secret, nobody finds back.
-
-    A keyed hash of 16 bytes, in base64.
-    """
-    key = hashlib.blake2b(secret, digest_size=32, person=b"adcore user keys").digest()
-
-    def hashed(user_key):
-        text = user_key.encode("utf-8", "surrogatepass")
-        digest = hashlib.blake2b(text, digest_size=HASH_BYTES, key=key).digest()
-        return b2a_base64(digest, newline=False)[:HASH_CHARS]
-
-    return hashed
 
 
 @cython.final

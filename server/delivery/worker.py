@@ -94,10 +94,13 @@ class Worker:
     def _look(self) -> None:
         if self._holder.poll(now_s()) and self._holder.snapshot is not None:
             self._metrics.serving(self._holder.snapshot.generation)
+        plan = self._holder.plan
+        self._metrics.planned(0 if plan is None else plan.made_at_s)
 
     def _count(self) -> None:
         """Copies what the parts count for themselves."""
         spool = self._spool
+        self._metrics.leases_refused(self.core.leases_refused())
         self._metrics.spooled(spool.folder_bytes, spool.written, spool.shed, spool.failed)
         for cache, (hits, misses) in self.core.lookups().items():
             self._metrics.looked_up(cache, hits, misses)

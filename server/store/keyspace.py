@@ -13,10 +13,20 @@
 | `{prefix}:{count:SHARD}:transactions` | hash | how many changes were `begun` and `done` |
 | `{prefix}:{count:SHARD}:hours` | set | hours since 1970 that have counts |
 | `{prefix}:{count:SHARD}:HOUR` | hash | `line.creative.site.measure` -> count |
+| `{prefix}:{plan}:current` | string | the plan as msgpack, see `plans.py` |
+| `{prefix}:{plan}:version` | string | which one that is |
+| `{prefix}:{plan}:last` | string | the highest version ever given out |
+| `{prefix}:{budget}:state` | hash | up to where accounts go, and whose they are: see `grant.lua` |
+| `{prefix}:{budget}:base:PERIOD` | hash | account -> spent in settled windows; `ever` or a date |
+| `{prefix}:{budget}:open` | hash | `PERIOD/account` -> granted in windows that are not settled |
+| `{prefix}:{budget}:granted:WINDOW` | hash | `PERIOD/account` -> granted in this window |
+| `{prefix}:{budget}:ghosts` | set | windows whose grants may be lost |
+| `{prefix}:{budget}:servers` | hash | agent -> `sequence:window` of its last call |
 | `{prefix}:user:{HASH}` | hash | what a user was shown: `l42`, `c7`, `a3` -> its last moments |
 
-The braces around `catalog`, `count:SHARD` and `HASH` are literal: Redis Cluster hashes what is between
-them, so what shares them lies in one slot and one script may change it together.
+The braces around `catalog`, `plan`, `budget`, `count:SHARD` and `HASH` are literal: Redis Cluster
+hashes what is between them, so what shares them lies in one slot, and one script may change it
+together.
 """
 
 from typing import NamedTuple
@@ -70,6 +80,46 @@ class Keyspace(NamedTuple):
 
     def user(self, hashed: str) -> str:
         return f"{self.prefix}:user:{{{hashed}}}"
+
+    @property
+    def plan_current(self) -> str:
+        return self._plan("current")
+
+    @property
+    def plan_version(self) -> str:
+        return self._plan("version")
+
+    @property
+    def plan_last(self) -> str:
+        return self._plan("last")
+
+    @property
+    def budget_state(self) -> str:
+        return self._budget("state")
+
+    @property
+    def budget_open(self) -> str:
+        return self._budget("open")
+
+    @property
+    def budget_ghosts(self) -> str:
+        return self._budget("ghosts")
+
+    @property
+    def budget_servers(self) -> str:
+        return self._budget("servers")
+
+    def budget_base(self, period: str) -> str:
+        return self._budget(f"base:{period}")
+
+    def budget_granted(self, window: int) -> str:
+        return self._budget(f"granted:{window}")
+
+    def _plan(self, name: str) -> str:
+        return f"{self.prefix}:{{plan}}:{name}"
+
+    def _budget(self, name: str) -> str:
+        return f"{self.prefix}:{{budget}}:{name}"
 
     def _count(self, shard: int, name: str) -> str:
         return f"{self.prefix}:{{count:{shard}}}:{name}"

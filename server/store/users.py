@@ -5,17 +5,20 @@ speak to it through a `Link`, in batches; who forgets a user does so through red
 """
 
 import hashlib
+from binascii import b2a_base64
 from collections.abc import Callable, Iterable
 from importlib import resources
 from typing import Any, Final
 
 import hiredis
-import redis
 
-from server.store.client import translated
+from server.config import Config
+from server.store.client import connect, translated
 from server.store.keyspace import Keyspace
 from server.store.link import Answers, Link
 
+HASH_BYTES: Final = 16
+HASH_CHARS: Final = 22  # without the padding
 FIELDS_MAX: Final = 256  # scopes of one user; of more, those counted longest ago are forgotten
 
 
@@ -77,7 +80,29 @@ def lost_scripts(answer: Any) -> bool:
     return is_error(answer) and str(answer).startswith("NOSCRIPT")
 
 
-def forget(client: redis.Redis, keyspace: Keyspace, user: bytes) -> None:
-    """Have nothing of this user any more; it makes no difference whether there was anything."""
-    with translated():
-        client.delete(keyspace.user(user.decode()))
+def user_hasher(config: Config) -> Callable[[str], bytes]:
+    """Give what turns a user's key into what is kept of it: without the secret, no way back.
+
+    A keyed hash of 16 bytes, in base64.
+    """
+    secret = (config.user_key or config.token_key).encode()
+    key = hashlib.blake2b(secret, digest_size=32, person=b"adcore user keys").digest()
+
+    def hashed(user_key: str) -> bytes:
+        text = user_key.encode("utf-8", "surrogatepass")
+        digest = hashlib.blake2b(text, digest_size=HASH_BYTES, key=key).digest()
+        return b2a_base64(digest, newline=False)[:HASH_CHARS]
+
+    return hashed
+
+
+def user_forgetter(config: Config) -> Callable[[str], None]:
+    """Give what makes Redis have nothing of a user; no matter whether there was anything."""
+    hashed, keyspace = user_hasher(config), Keyspace(config.redis_prefix)
+    client = connect(config.redis_url)
+
+    def forget(user_key: str) -> None:
+        with translated():
+            client.delete(keyspace.user(hashed(user_key).decode()))
+
+    return forget
