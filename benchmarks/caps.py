@@ -63,7 +63,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     rate: float = 400.0
 
 
-QUICK = Sizes(servers=2, users=100, line_items=500, load_s=1.0, rounds=1, fault_s=1.0)
+QUICK = Sizes(servers=2, users=100, line_items=2000, load_s=2.0, rounds=2, fault_s=1.0)
 
 
 def catalog() -> Catalog:
@@ -273,7 +273,7 @@ def throughput(sizes: Sizes, folder: Path) -> dict[str, Any]:
         ),
     )
     requests = folder / "caps.requests"
-    made = calls(shop.users(2048, 1), SHAPES[0], 1, 8192 if sizes.rounds > 1 else 512)
+    made = calls(shop.users(2048, 1), SHAPES[0], 1, 8192)
     write_requests(requests, (it.raw() for it in made))
     rates: dict[str, list[float]] = {"plain": [], "capped": []}
     with ExitStack() as stack:

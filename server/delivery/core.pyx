@@ -331,9 +331,11 @@ cdef class Core:
         except ValueError as error:
             # The engine's bounds on a request as a whole, which no single field breaks.
             return self._unreadable("shape", str(error))
+        if self.filler.selected:
+            self.tally.looked(snapshot.index)
+            self.filler.selected = False
         if wins is None:
             return pending
-        self.tally.looked(snapshot.index)
         self.capper.shown(pending, snapshot, wins)
         if pending.draw % <uint64_t> SHADOW_ONE_IN == 0:
             self._shadow(pending.request, snapshot, pending.live, pending.draw)

@@ -11,6 +11,7 @@ from server.delivery.users cimport Visit
 cdef class Filler:
     cdef Capper capper
     cdef readonly uint64_t refused
+    cdef bint selected      # since the caller last looked
 
     cpdef list fill(
         self, Request request, Snapshot snapshot, Live live, uint64_t draw, bint billed,

@@ -64,9 +64,13 @@ cdef class Filler:
         cdef list wins
         cdef int verdict
         while True:
-            wins = snapshot.index.select(request, live, draw)
+            wins, visit.wins = visit.wins, None
+            if wins is None:
+                wins = snapshot.index.select(request, live, draw)
+                self.selected = True
             verdict = self.capper.review(visit, request, snapshot, wins)
             if verdict == WAIT:
+                visit.wins = wins  # when it knows more, as a rule they may be shown
                 return None
             if verdict == DONE:
                 return wins

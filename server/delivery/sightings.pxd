@@ -17,7 +17,8 @@ cdef class Rule:
     cdef readonly bint strict, allow
     cdef readonly bint checks   # it has caps of its own, and does not only count for others'
     cdef readonly list scopes
-    cdef readonly tuple counted, checked    # the words of scripts/count_seen.lua
+    cdef readonly bytes counted, checked    # the words of scripts/count_seen.lua, packed
+    cdef readonly int word_count
 
 cdef class Seen:
     cdef dict times             # by field: moments, u32 big-endian, the oldest first

@@ -2,6 +2,7 @@ from typing import Any, final
 
 from server.delivery.cap_records import LineCaps
 
+def packed(words: list[bytes | int]) -> bytes: ...
 @final
 class Scope:
     field: bytes
@@ -20,8 +21,9 @@ class Rule:
     allow: bool
     checks: bool
     scopes: list[Scope]
-    counted: tuple[bytes, ...]
-    checked: tuple[bytes, ...]
+    counted: bytes
+    checked: bytes
+    word_count: int
     def __init__(self, line_item_id: int, caps: LineCaps) -> None: ...
 
 @final

@@ -16,6 +16,12 @@ cdef inline int64_t _moment(const uint8_t* at) noexcept nogil:
     return <int64_t> at[0] << 24 | at[1] << 16 | at[2] << 8 | at[3]
 
 
+def packed(list words not None):
+    """Words of a command, as Redis reads them."""
+    texts = [it if isinstance(it, bytes) else b"%d" % it for it in words]
+    return b"".join([b"$%d\r\n%b\r\n" % (len(it), it) for it in texts])
+
+
 @cython.final
 cdef class Scope:
     """What is counted together; `caps` are the line item's own, as (impressions, window_s)."""
@@ -42,7 +48,7 @@ cdef class Rule:
     """What one line item's sightings are held to, and count for: a `LineCaps` made ready."""
 
     def __init__(self, int64_t line_item_id, caps not None):
-        cdef list words = [b"%d" % len(caps.scopes)]
+        cdef list words = [len(caps.scopes)]
         self.line_item_id = line_item_id
         self.strict = caps.strict
         self.allow = caps.allow
@@ -50,11 +56,12 @@ cdef class Rule:
         for scope in caps.scopes:
             self.scopes.append(Scope(scope.field, scope.keep, scope.keep_s, tuple(scope.caps)))
             self.checks |= len(scope.caps) > 0
-            words += [scope.field, *(b"%d" % n for n in (scope.keep, scope.keep_s, len(scope.caps)))]
+            words += [scope.field, scope.keep, scope.keep_s, len(scope.caps)]
             for pair in scope.caps:
-                words += [b"%d" % n for n in pair]
-        self.counted = (b"0", *words)
-        self.checked = (b"1", *words)
+                words += pair
+        self.word_count = len(words) + 1
+        self.counted = packed([0, *words])
+        self.checked = packed([1, *words])
 
 
 @cython.final

@@ -24,6 +24,7 @@ cdef class Visit:
     cdef dict reserved              # by line item id: counted in Redis before it is shown
     cdef set excluded
     cdef list needed                # Rules whose check is under way
+    cdef list wins                  # what was selected before it waited
     cdef public object deliver      # called with the answer, once
 
 # A command whose answer is due.
@@ -40,7 +41,7 @@ cdef class Users:
     cdef dict flights               # visits by user: they share one read
     cdef dict unanswered            # by user: what was counted since, as (Rule, moment)
     cdef list outbox, takers
-    cdef bint scheduled
+    cdef bint scheduled             # the loop will look for a batch
     cdef readonly bint broken       # the breaker is open
     cdef int failures
     cdef int64_t failing_ns         # since when, if there are any
@@ -53,12 +54,15 @@ cdef class Users:
     cdef bint ask(self, Visit visit) except -1
     cdef bint check(self, Visit visit, list rules) except -1
     cdef int count(self, Visit visit, list rules) except -1
+    cdef bytes _counting(self, Visit visit, list rules, bint checked)
     cdef int take_back(self, Visit visit, list rules) except -1
     cdef int tally(self, str what) except -1
     cdef bint _usable(self) except -1
     cdef int _wait(self, Visit visit, int waits) except -1
+    cdef int _schedule(self) except -1
     cdef int _out(self, bytes command, taker) except -1
     cdef Seen _keep(self, bytes user, list flat, Py_ssize_t first)
     cdef int _answered(self, Sent sent, answer, int64_t now_ns, list ready) except -1
     cdef int _fail(self, list ready) except -1
+    cdef int _probe_in_turn(self) except -1
     cdef int _go_on(self, list ready) except -1

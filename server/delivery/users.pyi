@@ -12,6 +12,7 @@ DEADLINE_NS: int
 FAILURES_MAX: int
 FAILING_NS: int
 PROBE_S: float
+GAP_S: float
 USERS_MAX: int
 WAITING_MAX: int
 

@@ -1,8 +1,8 @@
 """What users were shown, as far as a worker knows, and its way to Redis and back.
 
 Requests come on whatever thread the door has; Redis is spoken to on the event loop's. What requests
-ask in the meantime leaves in one batch when the loop turns: under load a batch is large and a
-request's share of the way small. Requests of one user share one read. A request waits DEADLINE_NS
+ask leaves in one batch: at once after a pause, and under load once in GAP_S, so that a request's
+share of the way is small. Requests of one user share one read. A request waits DEADLINE_NS
 at most, over all that it asks, by one timer for all; then its line items' `on_unknown` decides.
 
 When several batches in a row failed or came too late, the breaker opens: nobody waits any more,
@@ -20,6 +20,7 @@ from server.delivery.sightings cimport Rule, Seen
 
 import logging
 import threading
+from bisect import bisect_left
 from collections import deque
 
 from server.clock import perf_ns
@@ -39,6 +40,7 @@ DEADLINE_NS = 5_000_000
 FAILURES_MAX = 3  # batches in a row, and
 FAILING_NS = 20_000_000  # for so long: one hiccup of Redis or of our own machine opens nothing
 PROBE_S = 0.1
+GAP_S = 0.001  # between two batches; the least that uvloop's timers know
 USERS_MAX = 20_000  # kept: some 1 kB each
 WAITING_MAX = 4096  # requests that wait at once; one more is not known in time
 
@@ -156,9 +158,7 @@ cdef class Users:
             self.tally("read refused")
             return False
         visit.needed = rules
-        command = self.commands.count(
-            visit.user, visit.visit_s, [(<Rule> rule).checked for rule in rules])
-        self._out(command, Sent(CHECK, visit.user, visit))
+        self._out(self._counting(visit, rules, True), Sent(CHECK, visit.user, visit))
         self._wait(visit, CHECK)
         return True
 
@@ -174,9 +174,16 @@ cdef class Users:
             return 0
         self.slots[<Py_ssize_t> self.slot_of["count sent"]] += len(rules)
         self.unanswered.setdefault(visit.user, []).append((rules, visit.visit_s))
-        command = self.commands.count(
-            visit.user, visit.visit_s, [(<Rule> rule).counted for rule in rules])
-        return self._out(command, Sent(COUNT, visit.user, None))
+        return self._out(self._counting(visit, rules, False), Sent(COUNT, visit.user, None))
+
+    cdef bytes _counting(self, Visit visit, list rules, bint checked):
+        cdef int words = 0
+        cdef list lines = []
+        cdef Rule rule
+        for rule in rules:
+            lines.append(rule.checked if checked else rule.counted)
+            words += rule.word_count
+        return self.commands.count(visit.user, visit.visit_s, lines, words)
 
     cdef int take_back(self, Visit visit, list rules) except -1:
         """Uncount what was counted ahead and is not shown; where Redis is away it stays counted."""
@@ -210,6 +217,11 @@ cdef class Users:
     cdef int _out(self, bytes command, taker) except -1:
         self.outbox.append(command)
         self.takers.append(taker)
+        self._schedule()
+        return 0
+
+    cdef int _schedule(self) except -1:
+        """Have a batch leave: at once, or when the one before it has had its time."""
         if not self.scheduled:
             self.scheduled = True
             self.loop.call_soon_threadsafe(self._flush)
@@ -219,11 +231,13 @@ cdef class Users:
 
     def _flush(self):
         with self.turn:
-            self.scheduled = False
             outbox, self.outbox = self.outbox, []
             takers, self.takers = self.takers, []
-            if self.timer is None and self.waiting and self.loop is not None:
-                self._set_timer()
+            self.scheduled = len(outbox) > 0 and self.loop is not None
+            if self.scheduled:
+                self.loop.call_later(GAP_S, self._flush)
+                if self.timer is None and self.waiting:
+                    self._set_timer()
         if outbox and not self.link.send(b"".join(outbox), takers):
             self._went()
 
@@ -267,8 +281,6 @@ cdef class Users:
                 pending.pop(0)
                 if not pending:
                     del self.unanswered[sent.user]
-            if not failed and not self.flights.get(sent.user) and sent.user in self.cache:
-                self._keep(sent.user, answer, 1)
         elif sent.kind == CHECK:
             self._time(took_ns)
             visit = sent.visit
@@ -369,9 +381,7 @@ cdef class Users:
             self._go_on(ready)
 
     def _time(self, int64_t took_ns):
-        place = 0
-        while place < len(LATENCY_BOUNDS_NS) and took_ns > LATENCY_BOUNDS_NS[place]:
-            place += 1
+        place = bisect_left(LATENCY_BOUNDS_NS, took_ns)
         self.slots[<Py_ssize_t> self.slot_of["latency"] + <Py_ssize_t> place] += 1
         self.slots[<Py_ssize_t> self.slot_of["latency"] + len(LATENCY_BOUNDS_NS) + 1] += took_ns
 
@@ -395,7 +405,12 @@ cdef class Users:
 
     def _probe(self):
         """While the breaker is open, ask whether Redis is back."""
+        with self.turn:
+            self._probe_in_turn()
+
+    cdef int _probe_in_turn(self) except -1:
         self.prober = self.loop.call_later(PROBE_S, self._probe)
         if self.broken and self.link.up:
-            self.link.send(self.commands.ping(), [Sent(PING, None, None)])
+            self._out(self.commands.ping(), Sent(PING, None, None))
         self.slots[<Py_ssize_t> self.slot_of["broken"]] = self.broken or not self.link.up
+        return 0

@@ -6,7 +6,7 @@ speak to it through a `Link`, in batches; who forgets a user does so through red
 
 import hashlib
 from binascii import b2a_base64
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from importlib import resources
 from typing import Any, Final
 
@@ -30,6 +30,9 @@ _COUNT: Final = _script("count_seen")
 _TAKE_BACK: Final = _script("take_back")
 
 
+_FIELDS: Final = b"$%d\r\n%d\r\n" % (len(str(FIELDS_MAX)), FIELDS_MAX)
+
+
 def _sha(script: bytes) -> bytes:
     return hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
 
@@ -39,7 +42,8 @@ class UserCommands:
 
     def __init__(self, keyspace: Keyspace) -> None:
         self._head = keyspace.user("").rstrip("}").encode()
-        self._counting = (b"EVALSHA", _sha(_COUNT), b"1")
+        self._counting = b"$7\r\nEVALSHA\r\n$40\r\n%b\r\n$1\r\n1\r\n" % _sha(_COUNT)
+        self._keyed = b"$%d\r\n%b" % (len(self._head) + HASH_CHARS + 1, self._head)
         self._taking_back = (b"EVALSHA", _sha(_TAKE_BACK), b"1")
 
     def read(self, user: bytes) -> bytes:
@@ -47,13 +51,12 @@ class UserCommands:
         key = b"%b%b}" % (self._head, user)
         return b"*2\r\n$7\r\nHGETALL\r\n$%d\r\n%b\r\n" % (len(key), key)
 
-    def count(self, user: bytes, now_s: int, lines: Iterable[tuple[bytes, ...]]) -> bytes:
-        """Count line items, each as `count_seen.lua` wants it; answers with verdicts and all."""
-        words = [*self._counting, b"%b%b}" % (self._head, user), b"%d" % now_s, b"%d" % FIELDS_MAX]
-        for line in lines:
-            words += line
-        packed: bytes = hiredis.pack_command(tuple(words))
-        return packed
+    def count(self, user: bytes, now_s: int, lines: Sequence[bytes], words: int) -> bytes:
+        """Count line items, each packed as `count_seen.lua` wants it, of so many words in all."""
+        now = b"%d" % now_s
+        return b"*%d\r\n%b%b%b}\r\n$%d\r\n%b\r\n%b%b" % (
+            words + 6, self._counting, self._keyed, user, len(now), now, _FIELDS, b"".join(lines)
+        )  # fmt: skip
 
     def take_back(self, user: bytes, now_s: int, fields: Iterable[bytes]) -> bytes:
         words = (*self._taking_back, b"%b%b}" % (self._head, user), b"%d" % now_s, *fields)

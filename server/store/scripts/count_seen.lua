@@ -6,8 +6,8 @@
 -- ARGV: now, how many fields a user may have at most, then for each line item: 1 if it is to be
 --       checked and else 0, how many scopes, and for each scope: its field, how many moments are
 --       kept, for how many seconds, how many caps, and for each cap: impressions, seconds
--- Returns "1" for each line item that was counted and "0" for each that was not, in one string, and
--- then the hash as it is now, in HGETALL's order.
+-- Returns "1" for each line item that was counted and "0" for each that was not, in one string; and
+-- then, if any was to be checked, the hash as it is now in HGETALL's order.
 local user, now, fields_max = KEYS[1], tonumber(ARGV[1]), tonumber(ARGV[2])
 
 -- Our clocks differ a little, and lists must rise: the newest moment is at least the one before it.
@@ -31,10 +31,11 @@ local function add(field, keep, keep_s)
   redis.call('HSET', user, field, string.sub(times, first))
 end
 
-local verdicts, lasts_s, at = {}, 0, 3
+local verdicts, lasts_s, at, any_checked = {}, 0, 3, false
 while at <= #ARGV do
   local checked, scope_count = ARGV[at] == '1', tonumber(ARGV[at + 1])
   local allowed, scopes = true, {}
+  any_checked = any_checked or checked
   at = at + 2
   for i = 1, scope_count do
     local field, cap_count = ARGV[at], tonumber(ARGV[at + 3])
@@ -57,7 +58,10 @@ while at <= #ARGV do
   verdicts[#verdicts + 1] = allowed and '1' or '0'
 end
 
-local all = redis.call('HGETALL', user)
+local all = {}
+if any_checked or redis.call('HLEN', user) > fields_max then
+  all = redis.call('HGETALL', user)
+end
 if lasts_s > 0 then
   -- Whoever meets more scopes than anybody keeps forgets the ones that were counted longest ago.
   while #all > 2 * fields_max do
@@ -74,6 +78,9 @@ if lasts_s > 0 then
   if redis.call('TTL', user) < lasts_s then
     redis.call('EXPIRE', user, lasts_s)
   end
+end
+if not any_checked then
+  return {table.concat(verdicts)}
 end
 table.insert(all, 1, table.concat(verdicts))
 return all
