@@ -20,7 +20,8 @@ from server.clock import now_s
 from server.delivery import kevel
 from server.delivery.asking import to_request
 from server.delivery.context import ContextReader
-from server.delivery.core import API, draw_of
+from server.delivery.core import API
+from server.delivery.dice import draw_of
 from server.delivery.http import Ask, GivenHeaders
 from server.delivery.waterfall import shown, waterfall
 from server.errors import AdcoreError

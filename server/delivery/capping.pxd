@@ -6,7 +6,8 @@ from adcore.request cimport Request
 
 from server.delivery.sightings cimport Rule, Seen
 from server.delivery.snapshot cimport Snapshot
-from server.delivery.users cimport Users, Visit
+from server.delivery.users cimport Users
+from server.delivery.visits cimport Visit
 
 cdef enum:
     DONE = 0    # all may be shown
@@ -21,6 +22,7 @@ cdef class Capper:
     cdef int shown(self, Visit visit, Snapshot snapshot, list wins) except -1
     cdef bint _cap(
         self, Visit visit, Request request, Snapshot snapshot, list held) except -1
+    cdef bint _find_out(self, Visit visit, list held) except -1
     cdef bint _deny(self, Visit visit, Request request, list held) except -1
     cdef int _leave_out(
         self, Visit visit, Request request, Snapshot snapshot, Rule rule) except -1

@@ -6,6 +6,7 @@ ROUNDS_MAX: int
 KNOWN_NS: int
 TRUSTED_NS: int
 TRUSTED_ROOM: int
+NEAR_ROOM: int
 
 @final
 class Held:

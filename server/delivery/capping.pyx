@@ -6,8 +6,8 @@ same draw, until all may be shown.
 
 What we remember of a user is true as far as it goes, since others only add: what it says is used
 up is so. That there is room is believed only of what was read a moment ago, or while there is much
-room. The last place of a cap, and every place of a strict one, is taken in Redis before the ad is
-shown, in one step with the check; other servers can't take it as well.
+room. The last places of a cap, and every one of a strict cap, are taken in Redis before the ad is
+shown, in one step with the check; other servers can't take them as well.
 """
 
 cimport cython
@@ -21,7 +21,8 @@ from adcore.win cimport Win
 
 from server.delivery.sightings cimport Rule, Scope, Seen
 from server.delivery.snapshot cimport Snapshot
-from server.delivery.users cimport NOTHING, Users, Visit
+from server.delivery.users cimport Users
+from server.delivery.visits cimport Visit
 
 from server.clock import perf_ns
 from server.delivery.cap_records import cap_id
@@ -30,6 +31,11 @@ ROUNDS_MAX = 16  # of selecting again; after them a winner that is used up is no
 KNOWN_NS = 10_000_000_000  # how long what is used up is believed: a user forgotten elsewhere waits
 TRUSTED_NS = 250_000_000  # how long much room is believed, and
 TRUSTED_ROOM = 8  # how much that is: more than other servers give away meanwhile
+# With so few places left beside the next one, it is counted ahead: as many other servers may be
+# showing the ad to the same user at this moment.
+NEAR_ROOM = 3
+
+cdef Seen NOBODY = Seen([], 0, 0)  # of whom nothing is known
 
 cdef class Held:
     """A winner with caps, or one that counts for others'."""
@@ -72,24 +78,9 @@ cdef class Capper:
             self._remember(visit)
         if visit.seen is not None:
             again = self._cap(visit, request, snapshot, held)
-            if not again and not visit.fresh and not visit.unknown:
-                if self._much_room(visit, held):
-                    self.users.tally("read hit")
-                    visit.fresh = True
-                elif self.users.ask(visit):
-                    return WAIT
-                else:
-                    visit.unknown, visit.seen = True, None
-        elif not visit.unknown:
-            if self.users.ask(visit):
-                return WAIT
-            visit.unknown = True
         if not again and not visit.unknown:
-            needed = self._near(visit, held)
-            if needed:
-                if self.users.check(visit, needed):
-                    return WAIT
-                visit.unknown = True
+            if self._find_out(visit, held):
+                return WAIT
         if not again and visit.unknown:
             again = self._deny(visit, request, held)
         if again:
@@ -99,6 +90,27 @@ cdef class Capper:
                 return DONE
             return AGAIN
         return DONE
+
+    cdef bint _find_out(self, Visit visit, list held) except -1:
+        """Know what there is to know before the winners are shown; true: the visit waits for it.
+
+        What is to be counted ahead is, and its answer tells of the user as a read does.
+        """
+        cdef list needed = self._near(visit, held)
+        cdef bint waits
+        if needed:
+            waits = self.users.check(visit, needed)
+        elif visit.fresh:
+            return False
+        elif visit.seen is not None and self._much_room(visit, held):
+            self.users.tally("read hit")
+            visit.fresh = True
+            return False
+        else:
+            waits = self.users.ask(visit)
+        if not waits:
+            visit.unknown, visit.seen = True, None
+        return waits
 
     cdef int shown(self, Visit visit, Snapshot snapshot, list wins) except -1:
         """Count what is shown; what was counted ahead and did not win after all is taken back."""
@@ -229,7 +241,8 @@ cdef class Capper:
                 placement.capped_line_items = [*placement.capped_line_items, line_item_id]
 
     cdef list _near(self, Visit visit, list held):
-        """Those that must be counted ahead: strict ones, and the last place of any cap."""
+        """Those that must be counted ahead: strict ones, and the last places of any cap."""
+        cdef Seen seen = visit.seen or NOBODY
         cdef list needed = []
         cdef dict more = {}, ahead = {}
         cdef Held winner
@@ -239,7 +252,7 @@ cdef class Capper:
         for winner in held:
             if not winner.rule.checks or self._is_ahead(visit, winner.rule, ahead):
                 continue
-            if winner.rule.strict or not visit.seen.allows(winner.rule, visit.visit_s, more, 1):
+            if winner.rule.strict or not seen.allows(winner.rule, visit.visit_s, more, NEAR_ROOM):
                 needed.append(winner.rule)
             for scope in winner.rule.scopes:
                 more[scope.field] = more.get(scope.field, 0) + 1

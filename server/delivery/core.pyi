@@ -7,7 +7,8 @@ from server.delivery.snapshot import Holder
 from server.delivery.tally import Tally
 from server.delivery.tokens import Keyring
 from server.delivery.tracking import Tracker
-from server.delivery.users import Users, Visit
+from server.delivery.users import Users
+from server.delivery.visits import Visit
 
 API: str
 PING: str
@@ -46,9 +47,3 @@ class Core:
     def done(self, ask: Ask, answer: Answer) -> Answer: ...
     def leases_refused(self) -> int: ...
     def lookups(self) -> dict[str, tuple[int, int]]: ...
-
-@final
-class Dice:
-    """Random decision ids."""
-
-def draw_of(decision_id: bytes) -> int: ...

@@ -6,8 +6,7 @@ means that the body is wanted, and `decide` answers with it. Nothing a client se
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from adcore.live cimport Live
 from adcore.request cimport Request
@@ -15,21 +14,21 @@ from adcore.request cimport Request
 from server.delivery.answer cimport Moment, Writer
 from server.delivery.capping cimport Capper
 from server.delivery.decision_log cimport DecisionLog
+from server.delivery.dice cimport Dice, draw_of
 from server.delivery.filling cimport Filler
 from server.delivery.http cimport Answer, Ask
 from server.delivery.snapshot cimport Holder, Snapshot
 from server.delivery.tally cimport Tally
-from server.delivery.users cimport Users, Visit
+from server.delivery.users cimport Users
+from server.delivery.visits cimport Visit
 
 import logging
 import re
 from hmac import compare_digest
-from os import urandom
 
 import msgspec
 
 from server.clock import now_s, perf_ns
-from server.delivery.answer import DECISION_ID_BYTES
 from server.delivery.asking import is_personal, to_request
 from server.delivery.context import ContextReader
 from server.delivery.kevel import Unreadable, parse
@@ -383,38 +382,3 @@ cdef bint _is_json(str media_type):
     if media_type == "application/json":
         return True
     return media_type.partition(";")[0].strip().lower() in _MEDIA_TYPES
-
-
-cdef enum:
-    PAGE_BYTES = 4096
-
-
-@cython.final
-cdef class Dice:
-    """Random decision ids, bought from the kernel by the page: one system call in 292 requests."""
-
-    cdef bytes page
-    cdef Py_ssize_t at
-
-    def __init__(self):
-        self.at = PAGE_BYTES
-
-    cdef bytes take(self):
-        cdef Py_ssize_t first = self.at
-        cdef Py_ssize_t size = DECISION_ID_BYTES
-        if first + size > PAGE_BYTES:
-            self.page, first = urandom(PAGE_BYTES), 0
-        self.at = first + size
-        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.page) + first, size)
-
-
-cpdef uint64_t draw_of(bytes decision_id):
-    """The engine's draw: the id's first 64 bits, so that a decisionId is enough to replay it."""
-    cdef const uint8_t* raw = <const uint8_t*> PyBytes_AS_STRING(decision_id)
-    cdef uint64_t draw = 0
-    cdef Py_ssize_t place
-    if len(decision_id) < 8:
-        raise ValueError("a decision id has 8 bytes and more")
-    for place in range(8):
-        draw = draw << 8 | raw[place]
-    return draw

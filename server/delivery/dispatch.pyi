@@ -3,7 +3,7 @@ from typing import Any, Protocol, final, type_check_only
 from typing_extensions import disjoint_base
 
 from server.delivery.http import Answer, Ask
-from server.delivery.users import Visit
+from server.delivery.visits import Visit
 from server.delivery.waiting import Waiting
 
 FAILED: Answer

@@ -6,7 +6,7 @@ from adcore.request cimport Request
 from server.delivery.capping cimport Capper
 from server.delivery.leased cimport LeasedLines
 from server.delivery.snapshot cimport Snapshot
-from server.delivery.users cimport Visit
+from server.delivery.visits cimport Visit
 
 cdef class Filler:
     cdef Capper capper

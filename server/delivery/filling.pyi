@@ -3,7 +3,7 @@ from typing import final
 from adcore import Live, Request, Win
 from server.delivery.capping import Capper
 from server.delivery.snapshot import Snapshot
-from server.delivery.users import Visit
+from server.delivery.visits import Visit
 
 ROUNDS_MAX: int
 

@@ -15,7 +15,7 @@ from adcore.win cimport Win
 from server.delivery.capping cimport DONE, WAIT, Capper
 from server.delivery.leased cimport NO_PLACE, LeasedLines, _place_of
 from server.delivery.snapshot cimport Snapshot
-from server.delivery.users cimport Visit
+from server.delivery.visits cimport Visit
 
 from server.clock import monotonic_ns
 

@@ -17,6 +17,7 @@ cimport cython
 from libc.stdint cimport int64_t, uint64_t
 
 from server.delivery.sightings cimport Rule, Seen
+from server.delivery.visits cimport CHECK, COUNT, NOTHING, PING, READ, Sent, Visit
 
 import logging
 import threading
@@ -44,28 +45,7 @@ GAP_S = 0.001  # between two batches; the least that uvloop's timers know
 USERS_MAX = 20_000  # kept: some 1 kB each
 WAITING_MAX = 4096  # requests that wait at once; one more is not known in time
 
-cdef enum:
-    COUNT = 3
-    PING = 4
-
 cdef object log = logging.getLogger(__name__)
-
-
-cdef class Visit:
-
-    def __init__(self, bytes user, int64_t visit_s, bint counts):
-        self.user = user
-        self.visit_s = visit_s
-        self.counts = counts
-
-
-@cython.final
-cdef class Sent:
-    def __cinit__(self, int kind, bytes user, Visit visit):
-        self.kind = kind
-        self.user = user
-        self.visit = visit
-        self.sent_ns = perf_ns()
 
 
 @cython.final
@@ -100,7 +80,6 @@ cdef class Users:
         self.slot_of["latency"] = CAP_READ_SECONDS.slot()
 
     def share_turn(self, turn):
-        """Take the door's own lock for ours; before `start`."""
         self.turn = turn
 
     def start(self, loop, resume):
@@ -157,6 +136,15 @@ cdef class Users:
         if not self._usable():
             self.tally("read refused")
             return False
+        if visit.user not in self.flights:
+            self.flights[visit.user] = []  # its answer is a read, for whoever comes meanwhile
+        elif not visit.fresh:
+            self.tally("read shared")
+            self.flights[visit.user].append(visit)
+            self._wait(visit, READ)
+            return True
+        if not visit.fresh:
+            self.tally("read sent")
         visit.needed = rules
         self._out(self._counting(visit, rules, True), Sent(CHECK, visit.user, visit))
         self._wait(visit, CHECK)
@@ -236,8 +224,8 @@ cdef class Users:
             self.scheduled = len(outbox) > 0 and self.loop is not None
             if self.scheduled:
                 self.loop.call_later(GAP_S, self._flush)
-                if self.timer is None and self.waiting:
-                    self._set_timer()
+            if self.timer is None and self.waiting and self.loop is not None:
+                self._set_timer()
         if outbox and not self.link.send(b"".join(outbox), takers):
             self._went()
 
@@ -259,6 +247,7 @@ cdef class Users:
 
     cdef int _answered(self, Sent sent, answer, int64_t now_ns, list ready) except -1:
         cdef Visit visit
+        cdef int denied
         cdef Seen seen = None
         cdef bint failed = is_error(answer)
         cdef int64_t took_ns = now_ns - sent.sent_ns
@@ -270,11 +259,7 @@ cdef class Users:
                 seen = self._keep(sent.user, answer, 0)
             else:
                 self.tally("read failed")
-            for visit in self.flights.pop(sent.user, ()):
-                if visit.waits == READ:
-                    visit.waits = NOTHING
-                    visit.seen, visit.fresh, visit.unknown = seen, True, failed
-                    ready.append(visit)
+            self._land(sent.user, seen, ready)
         elif sent.kind == COUNT:
             pending = self.unanswered.get(sent.user)
             if pending:
@@ -290,25 +275,24 @@ cdef class Users:
                 visit.waits = NOTHING
                 visit.seen, visit.fresh, visit.unknown = seen, True, failed
                 if not failed:
-                    self._reserve(visit, answer[0])
+                    denied = visit.note(answer[0])
+                    self.slots[<Py_ssize_t> self.slot_of["check denied"]] += denied
+                    self.slots[<Py_ssize_t> self.slot_of["refused"]] += denied
+                    self.slots[<Py_ssize_t> self.slot_of["check allowed"]] += \
+                        len(visit.needed) - denied
                 ready.append(visit)
+            self._land(sent.user, seen, ready)
         return 0
 
-    def _reserve(self, Visit visit, bytes verdicts):
-        """Note which line items were counted for the visit, and which were not."""
-        cdef Rule rule
-        if visit.reserved is None:
-            visit.reserved = {}
-        for place, rule in enumerate(visit.needed):
-            if verdicts[place] == 49:  # "1"
-                self.tally("check allowed")
-                visit.reserved.setdefault(rule.line_item_id, []).append(rule)
-            else:
-                self.tally("check denied")
-                self.tally("refused")
-                if visit.excluded is None:
-                    visit.excluded = set()
-                visit.excluded.add(rule.line_item_id)
+    cdef int _land(self, bytes user, Seen seen, list ready) except -1:
+        """Let go on who waited for this user to be read; None: it failed."""
+        cdef Visit visit
+        for visit in self.flights.pop(user, ()):
+            if visit.waits == READ:
+                visit.waits = NOTHING
+                visit.seen, visit.fresh, visit.unknown = seen, True, seen is None
+                ready.append(visit)
+        return 0
 
     cdef Seen _keep(self, bytes user, list flat, Py_ssize_t first):
         """Know a user from now on as Redis does, and what we have counted since."""
