@@ -3,8 +3,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from adcore.limits cimport (
-    BLOCKED_MAX, CAPPED_HERE_MAX, CAPPED_MAX, PLACEMENTS_MAX, REQUEST_FEATURES_MAX, REQUEST_VALUES_MAX,
-    WINNERS_MAX,
+    BLOCKED_MAX, CAPPED_HERE_MAX, CAPPED_MAX, PLACEMENTS_MAX, REQUEST_FEATURES_MAX,
+    REQUEST_VALUES_MAX, WINNERS_MAX,
 )
 from adcore.interning cimport Batch
 from adcore.matching cimport Matcher

@@ -50,7 +50,6 @@ cdef bint _throttled(const Choice* choice, uint32_t rank) noexcept nogil:
     return _scale(_splitmix64(hashed ^ PURPOSE_RATE), PPM) >= choice.standing.rates[rank]
 
 
-
 # -- what a line must have -------------------------------------------------------------------------
 
 

@@ -70,7 +70,9 @@ def client(redis_url):
 
 
 def count(client, now_s, *lines):
-    words = _words(UserCommands(KEYS).count(USER, now_s, lines, sum(it.count(b"$") for it in lines)))
+    words = _words(
+        UserCommands(KEYS).count(USER, now_s, lines, sum(it.count(b"$") for it in lines))
+    )
     verdicts, *flat = client.execute_command(*words)
     return [it == 49 for it in verdicts], flat
 

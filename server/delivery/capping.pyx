@@ -11,8 +11,6 @@ shown, in one step with the check; other servers can't take them as well.
 """
 
 cimport cython
-from cpython.dict cimport PyDict_GetItem
-from cpython.object cimport PyObject
 from libc.stdint cimport int64_t
 
 from adcore.limits cimport CAPPED_HERE_MAX, CAPPED_MAX
@@ -117,7 +115,6 @@ cdef class Capper:
         cdef list rules = [], idle = []
         cdef Win win
         cdef Rule rule
-        cdef Scope scope
         if visit.user is None or not snapshot.has_caps or not visit.counts:
             return 0
         for won in wins:

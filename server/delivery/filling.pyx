@@ -38,12 +38,12 @@ cdef class Filler:
     ):
         cdef LeasedLines leased = snapshot.leased
         cdef list wins = self._reviewed(request, snapshot, live, draw, visit)
-        cdef int number
+        cdef int _round
         cdef uint64_t window
         if wins is None or not billed or not leased.count:
             return wins
         window = leased.window(monotonic_ns())
-        for number in range(_ROUNDS_MAX - 1):
+        for _round in range(_ROUNDS_MAX - 1):
             if self._lease(wins, leased, live, window):
                 return wins
             _give_back(wins, leased)

@@ -3,6 +3,7 @@ from typing import Any, final
 from server.delivery.cap_records import LineCaps
 
 def packed(words: list[bytes | int]) -> bytes: ...
+
 @final
 class Scope:
     field: bytes

@@ -14,7 +14,7 @@ arrives: it is added on top, and no read takes back what we know.
 """
 
 cimport cython
-from libc.stdint cimport int64_t, uint64_t
+from libc.stdint cimport int64_t
 
 from server.delivery.sightings cimport Rule, Seen
 from server.delivery.visits cimport CHECK, COUNT, NOTHING, PING, READ, Sent, Visit

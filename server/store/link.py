@@ -180,7 +180,7 @@ class _Place:
 
     def __init__(self, url: str) -> None:
         try:
-            self._parts: dict[str, Any] = dict(parse_url(url))
+            self._parts: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
         except ValueError as error:
             raise StoreError(f"not the URL of a Redis: {error}") from None
         self._tls = issubclass(

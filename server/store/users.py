@@ -37,6 +37,11 @@ def _sha(script: bytes) -> bytes:
     return hashlib.sha1(script, usedforsecurity=False).hexdigest().encode()
 
 
+def _packed(words: tuple[Any, ...]) -> bytes:
+    packed: bytes = hiredis.pack_command(words)
+    return packed
+
+
 class UserCommands:
     """Each as the bytes that go to Redis. `user` is the hashed key, in ASCII."""
 
@@ -60,8 +65,7 @@ class UserCommands:
 
     def take_back(self, user: bytes, now_s: int, fields: Iterable[bytes]) -> bytes:
         words = (*self._taking_back, b"%b%b}" % (self._head, user), b"%d" % now_s, *fields)
-        packed: bytes = hiredis.pack_command(words)
-        return packed
+        return _packed(words)
 
     @staticmethod
     def ping() -> bytes:
@@ -70,7 +74,7 @@ class UserCommands:
 
 def user_link(url: str, took: Answers, went: Callable[[], None]) -> Link:
     """Make a connection that knows the scripts."""
-    loads = [hiredis.pack_command(("SCRIPT", "LOAD", it)) for it in (_COUNT, _TAKE_BACK)]
+    loads = [_packed(("SCRIPT", "LOAD", it)) for it in (_COUNT, _TAKE_BACK)]
     return Link(url, loads, took, went)
 
 

@@ -1,8 +1,8 @@
 -- Counts what a user is shown: adds this moment to the lists of the line items' scopes, of a strict
 -- one only if none of its caps is used up. All caps of a line item together, or nothing of it.
 --
--- KEYS: the user's hash: scope (`l42`, `c7`, `a3`) -> its last moments, UTC seconds, u32 big-endian,
---       the oldest first
+-- KEYS: the user's hash: scope (`l42`, `c7`, `a3`) -> its last moments, UTC seconds, u32
+--       big-endian, the oldest first
 -- ARGV: now, how many fields a user may have at most, then for each line item: 1 if it is to be
 --       checked and else 0, how many scopes, and for each scope: its field, how many moments are
 --       kept, for how many seconds, how many caps, and for each cap: impressions, seconds
