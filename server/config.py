@@ -73,6 +73,8 @@ class Config(Struct, frozen=True, kw_only=True):
     kill_timeout_s: Annotated[int, Meta(ge=1, le=300)] = 20
     body_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
     spool_bytes_max: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 1 << 30
+    # What a request may wait for its user's counts; then on_unknown decides.
+    cap_deadline_ms: Annotated[float, Meta(ge=1, le=50)] = 5.0
     # One in so many decisions is logged whole; totals are rebuilt from its weight. 0: none.
     decision_log_one_in: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
     log_level: Literal["debug", "info", "warning", "error"] = "info"

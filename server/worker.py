@@ -56,7 +56,7 @@ def build(config: Config, run_dir: str, name: str, demo: bool) -> Any:
     )
     pages = demo_pages(holder, folder) if demo else {}
     keys = Keyspace(config.redis_prefix)
-    users = Users(config.redis_url, keys, user_hasher(config), metrics)
+    users = Users(config.redis_url, keys, user_hasher(config), metrics, config.cap_deadline_ms)
     core = Core(config, holder, keyring, tracker, Tally(metrics), pages, users)
     worker = Worker(core, holder, spool, users, metrics, config.body_timeout_s)
     if config.door == "asgi":

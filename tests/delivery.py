@@ -42,4 +42,4 @@ def make_snapshot() -> Snapshot:
 
 def no_users(metrics: Metrics) -> Users:
     """What knows no user, as it was never started."""
-    return Users("redis://127.0.0.1:1", Keyspace(), user_hasher(Config()), metrics)
+    return Users("redis://127.0.0.1:1", Keyspace(), user_hasher(Config()), metrics, 5)

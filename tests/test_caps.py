@@ -27,7 +27,7 @@ def closing():
 @contextmanager
 def capping_server(redis_url, **settings):
     """A server whose workers have found Redis."""
-    with start_server(redis_url, **settings) as server:
+    with start_server(redis_url, cap_deadline_ms=50, **settings) as server:
         server.wait(lambda: not server.totals().value(CAP_BREAKER_OPEN), "caps to be read")
         yield server
 

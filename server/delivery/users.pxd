@@ -14,6 +14,7 @@ cdef class Users:
     cdef list outbox, takers
     cdef bint scheduled             # the loop will look for a batch
     cdef readonly bint broken       # the breaker is open
+    cdef int64_t deadline_ns
     cdef int failures
     cdef int64_t failing_ns         # since when, if there are any
     cdef object waiting             # visits in order of deadline

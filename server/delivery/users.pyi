@@ -5,7 +5,6 @@ from typing import Any, final
 from server.metrics import Metrics
 from server.store.keyspace import Keyspace
 
-DEADLINE_NS: int
 FAILURES_MAX: int
 FAILING_NS: int
 PROBE_S: float
@@ -18,7 +17,12 @@ class Users:
     turn: Any
     broken: bool
     def __init__(
-        self, url: str, keyspace: Keyspace, hasher: Callable[[str], bytes], metrics: Metrics
+        self,
+        url: str,
+        keyspace: Keyspace,
+        hasher: Callable[[str], bytes],
+        metrics: Metrics,
+        deadline_ms: float,
     ) -> None: ...
     def share_turn(self, turn: Any) -> None:
         """Take the door's own lock for ours; before `start`."""

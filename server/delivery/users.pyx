@@ -2,8 +2,8 @@
 
 Requests come on whatever thread the door has; Redis is spoken to on the event loop's. What requests
 ask leaves in one batch: at once after a pause, and under load once in GAP_S, so that a request's
-share of the way is small. Requests of one user share one read. A request waits DEADLINE_NS
-at most, over all that it asks, by one timer for all; then its line items' `on_unknown` decides.
+share of the way is small. Requests of one user share one read. A request waits for
+its deadline at most, over all that it asks, by one timer for all; then its line items' `on_unknown` decides.
 
 When several batches in a row failed or came too late, the breaker opens: nobody waits any more,
 and a PING now and then finds out whether Redis answers in time again.
@@ -37,7 +37,6 @@ from server.families import (
 )
 from server.store.users import UserCommands, is_error, lost_scripts, user_link
 
-DEADLINE_NS = 5_000_000
 FAILURES_MAX = 3  # batches in a row, and
 FAILING_NS = 20_000_000  # for so long: one hiccup of Redis or of our own machine opens nothing
 PROBE_S = 0.1
@@ -55,7 +54,8 @@ cdef class Users:
     Who calls the cdef methods holds `turn`, and so do the callbacks here.
     """
 
-    def __init__(self, str url not None, keyspace not None, hasher not None, metrics not None):
+    def __init__(self, str url not None, keyspace not None, hasher, metrics, double deadline_ms):
+        self.deadline_ns = <int64_t> (deadline_ms * 1e6)
         self.turn = threading.RLock()
         self.hash = hasher
         self.commands = UserCommands(keyspace)
@@ -104,8 +104,7 @@ cdef class Users:
     @property
     def waits(self):
         """How many requests are waiting."""
-        cdef Visit visit
-        return sum(visit.waits != NOTHING for visit in self.waiting)
+        return sum((<Visit> it).waits != NOTHING for it in self.waiting)
 
     # -- for the core, with the turn in hand
 
@@ -198,7 +197,7 @@ cdef class Users:
     cdef int _wait(self, Visit visit, int waits) except -1:
         visit.waits = waits
         if visit.deadline_ns == 0:
-            visit.deadline_ns = <int64_t> perf_ns() + DEADLINE_NS
+            visit.deadline_ns = <int64_t> perf_ns() + self.deadline_ns
             self.waiting.append(visit)
         return 0
 
@@ -238,7 +237,7 @@ cdef class Users:
             now_ns = perf_ns()
             for taker, answer in answers:
                 sent = taker
-                if now_ns - sent.sent_ns <= DEADLINE_NS and not is_error(answer):
+                if <int64_t> now_ns - sent.sent_ns <= self.deadline_ns and not is_error(answer):
                     well = True
                     probed |= sent.kind == PING
                 self._answered(sent, answer, now_ns, ready)
