@@ -167,7 +167,9 @@ cdef class Capper:
         for winner in held:
             if self._is_ahead(visit, winner.rule, ahead):
                 continue
-            if not visit.seen.allows(winner.rule, visit.visit_s, None, 0):
+            # Where an earlier slot has the last place of it, only the later ones go without.
+            counted = visit.reserved is not None and winner.rule.line_item_id in visit.reserved
+            if not counted and not visit.seen.allows(winner.rule, visit.visit_s, None, 0):
                 self._leave_out(visit, request, snapshot, winner.rule)
                 again = True
                 continue

@@ -26,6 +26,8 @@ cdef class Visit:
                 self.reserved.setdefault(rule.line_item_id, []).append(rule)
                 continue
             denied += 1
+            if rule.line_item_id in self.reserved:
+                continue  # an earlier slot has it: it is not out altogether
             if self.excluded is None:
                 self.excluded = set()
             self.excluded.add(rule.line_item_id)
