@@ -2,8 +2,8 @@
 
 Requests come on whatever thread the door has; Redis is spoken to on the event loop's. What requests
 ask leaves in one batch: at once after a pause, and under load once in GAP_S, so that a request's
-share of the way is small. Requests of one user share one read. A request waits for
-its deadline at most, over all that it asks, by one timer for all; then its line items' `on_unknown` decides.
+share of the way is small. Requests of one user share one read. A request waits for its deadline at
+most, over all that it asks, by one timer for all; then its line items' `on_unknown` decides.
 
 When several batches in a row failed or came too late, the breaker opens: nobody waits any more,
 and a PING now and then finds out whether Redis answers in time again.
