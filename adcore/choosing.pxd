@@ -3,7 +3,8 @@
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from adcore.limits cimport (
-    BLOCKED_MAX, PLACEMENTS_MAX, REQUEST_FEATURES_MAX, REQUEST_VALUES_MAX, WINNERS_MAX,
+    BLOCKED_MAX, CAPPED_HERE_MAX, CAPPED_MAX, PLACEMENTS_MAX, REQUEST_FEATURES_MAX,
+    REQUEST_VALUES_MAX, WINNERS_MAX,
 )
 from adcore.interning cimport Batch
 from adcore.matching cimport Matcher
@@ -18,12 +19,13 @@ cdef enum:
     SEEN_MATCHING = 2   # of the live ones, by columns
     SEEN_CHECK = 3      # of the matching ones: a check failed
     SEEN_THROTTLED = 4
-    SEEN_FLOOR = 5
-    SEEN_LABEL = 6
-    SEEN_CREATIVE = 7
-    SEEN_WON = 8
-    SEEN_COUNT = 9
-    OUTCOME_COUNT = 8   # index.OUTCOMES: what they come to
+    SEEN_CAPPED = 5
+    SEEN_FLOOR = 6
+    SEEN_LABEL = 7
+    SEEN_CREATIVE = 8
+    SEEN_WON = 9
+    SEEN_COUNT = 10
+    OUTCOME_COUNT = 9   # index.OUTCOMES: what they come to
 
 cdef enum:
     NO_WINNER = 0xFFFFFFFF
@@ -42,6 +44,10 @@ cdef struct Context:
     uint32_t key_value_count    # values of all keys, of which some are numbers
     int64_t blocked[BLOCKED_MAX]
     uint32_t blocked_count
+    int64_t capped[CAPPED_MAX]  # line item ids, rising
+    uint32_t capped_count
+    int64_t capped_here[CAPPED_HERE_MAX]    # in this placement, in no order
+    uint32_t capped_here_count
     int64_t ad_types[REQUEST_VALUES_MAX]
     uint32_t ad_type_count
     int64_t floor_micros
@@ -94,6 +100,25 @@ cdef inline int64_t _key(const Choice* choice, uint32_t rank) noexcept nogil:
     if choice.standing.scores != NULL:
         return choice.standing.scores[rank]
     return -<int64_t> choice.tables.lines[rank].group
+
+cdef inline bint _capped(const Choice* choice, uint32_t rank) noexcept nogil:
+    """Whether the request leaves a line out, everywhere or in this placement."""
+    cdef const Context* context = &choice.context
+    cdef int64_t line_item_id = choice.tables.lines[rank].line_item_id
+    cdef uint32_t low = 0, high = context.capped_count
+    cdef uint32_t middle
+    while low < high:
+        middle = low + (high - low) // 2
+        if context.capped[middle] < line_item_id:
+            low = middle + 1
+        else:
+            high = middle
+    if low < context.capped_count and context.capped[low] == line_item_id:
+        return True
+    for middle in range(context.capped_here_count):
+        if context.capped_here[middle] == line_item_id:
+            return True
+    return False
 
 cdef bint _throttled(const Choice* choice, uint32_t rank) noexcept nogil
 cdef bint _servable(const Choice* choice, const Line* line) noexcept nogil

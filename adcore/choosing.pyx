@@ -238,6 +238,9 @@ cdef bint _offer(Choice* choice, uint32_t row) noexcept nogil:
     if _throttled(choice, rank):
         choice.seen[SEEN_THROTTLED] += 1
         return False
+    if choice.context.capped_count + choice.context.capped_here_count and _capped(choice, rank):
+        choice.seen[SEEN_CAPPED] += 1
+        return False
     if choice.standing.scores == NULL:
         return _consider(choice, rank)
     return _hold(choice, rank)
@@ -309,15 +312,16 @@ cdef inline void _count_seen(
 cdef void _outcomes(const int64_t* seen, int64_t* outcomes) noexcept nogil:
     """What became of the rows looked at, in the order of `index.OUTCOMES`; they add up to all."""
     cdef int64_t refused = seen[SEEN_CHECK] + seen[SEEN_FLOOR] + seen[SEEN_LABEL] \
-        + seen[SEEN_CREATIVE] + seen[SEEN_THROTTLED]
+        + seen[SEEN_CREATIVE] + seen[SEEN_THROTTLED] + seen[SEEN_CAPPED]
     outcomes[0] = seen[SEEN_WON]
     outcomes[1] = seen[SEEN_ROWS] - seen[SEEN_LIVE]
     outcomes[2] = seen[SEEN_LIVE] - seen[SEEN_MATCHING] + seen[SEEN_CHECK]
     outcomes[3] = seen[SEEN_THROTTLED]
-    outcomes[4] = seen[SEEN_FLOOR]
-    outcomes[5] = seen[SEEN_LABEL]
-    outcomes[6] = seen[SEEN_CREATIVE]
-    outcomes[7] = seen[SEEN_MATCHING] - refused - seen[SEEN_WON]
+    outcomes[4] = seen[SEEN_CAPPED]
+    outcomes[5] = seen[SEEN_FLOOR]
+    outcomes[6] = seen[SEEN_LABEL]
+    outcomes[7] = seen[SEEN_CREATIVE]
+    outcomes[8] = seen[SEEN_MATCHING] - refused - seen[SEEN_WON]
 
 
 cdef inline bint _offer_all(

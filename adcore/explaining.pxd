@@ -13,12 +13,13 @@ cpdef enum:
     DAYPART = 4
     TARGETING = 5
     THROTTLED = 6
-    CREATIVE = 7
-    FLOOR = 8
-    LABEL = 9
-    OUTRANKED = 10
-    DRAW = 11
-    REASON_COUNT = 12
+    CAPPED = 7
+    CREATIVE = 8
+    FLOOR = 9
+    LABEL = 10
+    OUTRANKED = 11
+    DRAW = 12
+    REASON_COUNT = 13
 
 cdef enum:
     NO_DETAIL = 0xFFFFFFFF

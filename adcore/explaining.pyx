@@ -7,7 +7,7 @@ who ask, not for each request.
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
 
 from adcore.checking cimport _failing_space, _mark, _unmark
-from adcore.choosing cimport Choice, _ecpm, _key, _servable, _throttled
+from adcore.choosing cimport Choice, _capped, _ecpm, _key, _servable, _throttled
 from adcore.plan cimport _stopped
 from adcore.tables cimport LINES, Settings, Line, Tier, _settings, _tier
 
@@ -36,6 +36,8 @@ cdef void _judge(
             reasons[rank] = TARGETING
         elif _throttled(choice, rank):
             reasons[rank] = THROTTLED
+        elif _capped(choice, rank):
+            reasons[rank] = CAPPED
         else:
             reasons[rank] = _lost(choice, rank, &details[rank])
     _unmark(choice)

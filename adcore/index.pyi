@@ -38,9 +38,9 @@ class Index:
     def seen(self) -> dict[str, int]:
         """What became of the rows that the last `select` looked at.
 
-        `won`, `not_live`, `targeting`, `throttled`, `floor`, `label`, `creative`, `outranked`: what
-        the last one left out met its targeting, and others won. Rows after the last winner are not
-        looked at.
+        `won`, `not_live`, `targeting`, `throttled`, `capped`, `floor`, `label`, `creative`,
+        `outranked`: what the last one left out met its targeting, and others won. Rows after the
+        last winner are not looked at.
         """
     def live(self, now_s: int, plan: Plan | None = None) -> Live:
         """Work out which rows may serve at this second; without a plan all stand as booked."""

@@ -34,7 +34,7 @@ from adcore.reasons import Explanation, Reason, Verdict
 from adcore.zones import zone_names
 
 # What `_outcomes` counts, in its order.
-OUTCOMES = ("won", "not_live", "targeting", "throttled", "floor", "label", "creative", "outranked")
+OUTCOMES = tuple("won not_live targeting throttled capped floor label creative outranked".split())
 
 # By space, as tables.pxd numbers them.
 cdef list DIMENSIONS = sorted(

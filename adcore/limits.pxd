@@ -40,6 +40,11 @@ cpdef enum:
     COLUMNS_MAX = 512
     # Creatives a request may refuse: compared one by one with each candidate.
     BLOCKED_MAX = 256
+    # Line items a request may leave out, such as those that a user has seen often enough; kept in
+    # a fixed array, sorted. More caps than that at once are a few line items too many refused.
+    CAPPED_MAX = 1024
+    # Those that a placement leaves out over and above them: compared one by one.
+    CAPPED_HERE_MAX = 64
     # Priority tiers: a byte in the sort key.
     PRIORITY_MAX = 255
     # Weight of a line item among equals or of a creative in its line item; sums stay below 2^63.

@@ -13,12 +13,14 @@ from cpython.object cimport PyObject
 from libc.math cimport INFINITY
 from libc.stdint cimport int64_t, uint32_t, uint8_t
 from libc.stdio cimport snprintf
+from libc.stdlib cimport qsort
 from libc.string cimport strlen
 
 from adcore.choosing cimport Context
 from adcore.interning cimport BATCH_MAX, UNKNOWN, _enqueue, _feature, _resolve
 from adcore.limits cimport (
-    BLOCKED_MAX, REQUEST_KEYS_MAX, REQUEST_VALUES_MAX, VALUE_BYTES_MAX, WINNERS_MAX,
+    BLOCKED_MAX, CAPPED_HERE_MAX, CAPPED_MAX, REQUEST_KEYS_MAX, REQUEST_VALUES_MAX,
+    VALUE_BYTES_MAX, WINNERS_MAX,
 )
 from adcore.request cimport Placement, Request
 from adcore.tables cimport (
@@ -71,6 +73,10 @@ cdef int read_request(Context* context, const Tables* tables, Request request) e
     _read_texts(context, tables, SPACE_SEGMENT, request.segments, "segments")
     context.blocked_count = _read_ids(
         context.blocked, BLOCKED_MAX, request.blocked_creatives, "blocked_creatives")
+    context.capped_count = _read_ids(
+        context.capped, CAPPED_MAX, request.capped_line_items, "capped_line_items")
+    if context.capped_count > 1:
+        qsort(context.capped, context.capped_count, sizeof(int64_t), &_compare)
     _read_key_values(context, tables, request.key_values, 0)
     _flush(context, tables)
     return 0
@@ -102,9 +108,17 @@ cdef int read_placement(
         context.ad_types, REQUEST_VALUES_MAX, placement.ad_types, "ad_types")
     for place in range(context.ad_type_count):
         _add_id(context, tables, SPACE_AD_TYPE, context.ad_types[place])
+    context.capped_here_count = _read_ids(
+        context.capped_here, CAPPED_HERE_MAX, placement.capped_line_items, "capped_line_items")
     _read_key_values(context, tables, placement.key_values, len(request.key_values))
     _flush(context, tables)
     return 0
+
+
+cdef int _compare(const void* one, const void* other) noexcept nogil:
+    cdef int64_t left = (<const int64_t*> one)[0]
+    cdef int64_t right = (<const int64_t*> other)[0]
+    return (left > right) - (left < right)
 
 
 # -- features --------------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ class Reason(IntEnum):
     DAYPART = explaining.DAYPART  # not at this hour of the week
     TARGETING = explaining.TARGETING  # the dimension says what failed
     THROTTLED = explaining.THROTTLED  # by the plan: sits this request out
+    CAPPED = explaining.CAPPED  # left out by the request: the user has seen it often enough
     CREATIVE = explaining.CREATIVE  # none of an asked ad type, or all of them blocked
     FLOOR = explaining.FLOOR  # eCPM below the placement's
     LABEL = explaining.LABEL  # excluded by a winner with the same label

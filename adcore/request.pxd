@@ -6,6 +6,7 @@ cdef class Placement:
     cdef public object count
     cdef public object floor_micros
     cdef public dict key_values
+    cdef public list capped_line_items
 
 cdef class Request:
     cdef public list placements
@@ -24,3 +25,4 @@ cdef class Request:
     cdef public list segments
     cdef public dict key_values
     cdef public list blocked_creatives
+    cdef public list capped_line_items

@@ -12,6 +12,7 @@ class Placement:
     count: int
     floor_micros: int
     key_values: KeyValues
+    capped_line_items: list[int]
     def __init__(
         self,
         name: str,
@@ -21,6 +22,7 @@ class Placement:
         count: int = 1,
         floor_micros: int = 0,
         key_values: KeyValues | None = None,
+        capped_line_items: list[int] | None = None,
     ) -> None: ...
 
 @final
@@ -41,6 +43,7 @@ class Request:
     segments: list[str]
     key_values: KeyValues
     blocked_creatives: list[int]
+    capped_line_items: list[int]
     def __init__(
         self,
         placements: list[Placement],
@@ -59,4 +62,5 @@ class Request:
         segments: list[str] | None = None,
         key_values: KeyValues | None = None,
         blocked_creatives: list[int] | None = None,
+        capped_line_items: list[int] | None = None,
     ) -> None: ...

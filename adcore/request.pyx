@@ -18,7 +18,8 @@ cdef class Placement:
     """One slot to fill. `name` is the `placement` dimension; empty ad_types means any.
 
     A site of 0 is one that the request does not name. `floor_micros` is an eCPM. The key-values are
-    for this slot, over and above the request's; of the same key, both sets count.
+    for this slot, over and above the request's; of the same key, both sets count. So are the capped
+    line items: those that a cap has room for once, and not for a second time.
     """
 
     def __init__(
@@ -30,6 +31,7 @@ cdef class Placement:
         count=1,
         floor_micros=0,
         dict key_values=None,
+        list capped_line_items=None,
     ):
         self.name = name
         self.site = site
@@ -38,19 +40,23 @@ cdef class Placement:
         self.count = count
         self.floor_micros = floor_micros
         self.key_values = _dict(key_values)
+        self.capped_line_items = _list(capped_line_items)
 
     def __repr__(self):
         return (
             f"Placement(name={self.name!r}, site={self.site}, zones={self.zones},"
             f" ad_types={self.ad_types}, count={self.count}, floor_micros={self.floor_micros},"
-            f" key_values={self.key_values!r})"
+            f" key_values={self.key_values!r}, capped_line_items={self.capped_line_items!r})"
         )
 
 
 @cython.final
 @cython.freelist(8)
 cdef class Request:
-    """The user's context, and the placements in the order in which they are filled."""
+    """The user's context, and the placements in the order in which they are filled.
+
+    `capped_line_items`, by id, are left out: the user has seen them as often as their caps allow.
+    """
 
     def __init__(
         self,
@@ -70,6 +76,7 @@ cdef class Request:
         list segments=None,
         dict key_values=None,
         list blocked_creatives=None,
+        list capped_line_items=None,
     ):
         self.placements = placements
         self.country = country
@@ -87,6 +94,7 @@ cdef class Request:
         self.segments = _list(segments)
         self.key_values = _dict(key_values)
         self.blocked_creatives = _list(blocked_creatives)
+        self.capped_line_items = _list(capped_line_items)
 
     def __repr__(self):
         return (
@@ -95,7 +103,8 @@ cdef class Request:
             f" browser={self.browser!r}, language={self.language!r}, domain={self.domain!r},"
             f" connection={self.connection!r}, keywords={self.keywords!r},"
             f" categories={self.categories!r}, segments={self.segments!r},"
-            f" key_values={self.key_values!r}, blocked_creatives={self.blocked_creatives!r})"
+            f" key_values={self.key_values!r}, blocked_creatives={self.blocked_creatives!r},"
+            f" capped_line_items={self.capped_line_items!r})"
         )
 
 

@@ -21,7 +21,7 @@ from server.config import Config
 from server.delivery import kevel
 from server.delivery.asking import to_request
 from server.delivery.context import ContextReader
-from server.delivery.core import draw_of
+from server.delivery.dice import draw_of
 from server.delivery.http import Ask, GivenHeaders
 
 Picks = list[tuple[str, int, int]]

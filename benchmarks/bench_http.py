@@ -33,7 +33,7 @@ from server.delivery.spool import Spool
 from server.delivery.tally import Tally
 from server.delivery.tracking import Tracker
 from server.metrics import Metrics
-from tests.delivery import BASE_URL, NOW_S, make_keyring, write_bundle
+from tests.delivery import BASE_URL, NOW_S, make_keyring, no_users, write_bundle
 
 LINES = int(os.environ.get("ADCORE_BENCH_LINES", "500"))
 SEED = 1
@@ -93,7 +93,7 @@ def core_of(folder: Path, holder: Holder) -> Core:
         Robots(),
         Ranges(),
     )
-    return Core(CONFIG, holder, make_keyring(), tracker, Tally(metrics), {})
+    return Core(CONFIG, holder, make_keyring(), tracker, Tally(metrics), {}, no_users(metrics))
 
 
 @pytest.fixture(scope="module", params=SHAPES, ids=lambda shape: shape.name.replace(" ", ""))

@@ -21,7 +21,14 @@ _OF_SETUP = "ADCORE_BUILD"  # read by setup.py and the Makefile, and no setting 
 SECRET_BYTES_MIN = 32  # as long as the HMAC's block needs; shorter keys can be guessed offline
 SECRET_CHARACTERS_MIN = 8  # different ones: 32 random hexadecimal digits have fewer once in 10^7
 _DEFAULT_SECRETS = ("changeme", "secret", "password", "default", "example")
-_SECRETS = ("token_key", "token_key_previous", "token_key_next", "ops_key", "ledger_key")
+_SECRETS = (
+    "token_key",
+    "token_key_previous",
+    "token_key_next",
+    "user_key",
+    "ops_key",
+    "ledger_key",
+)
 
 # Userinfo and query may hold a password and are not shown; nor is any part of a URL that does not
 # read like this, such as one with a bare @ or ? in its password.
@@ -66,6 +73,8 @@ class Config(Struct, frozen=True, kw_only=True):
     kill_timeout_s: Annotated[int, Meta(ge=1, le=300)] = 20
     body_timeout_s: Annotated[float, Meta(gt=0, le=60)] = 5.0
     spool_bytes_max: Annotated[int, Meta(ge=1 << 16, le=1 << 40)] = 1 << 30
+    # What a request may wait for its user's counts; then on_unknown decides.
+    cap_deadline_ms: Annotated[float, Meta(ge=1, le=50)] = 5.0
     # One in so many decisions is logged whole; totals are rebuilt from its weight. 0: none.
     decision_log_one_in: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -100,6 +109,8 @@ class Config(Struct, frozen=True, kw_only=True):
     token_key: str = ""
     token_key_previous: str = ""
     token_key_next: str = ""
+    # Hashes users' keys. Without it the token key does, and when that is rotated caps begin anew.
+    user_key: str = ""
     ops_key: str = ""
     ledger_key: str = ""  # shared by forwarders and aggregators; empty: anybody may send
 

@@ -18,9 +18,10 @@ from server import config as settings
 from server.catalog.cli import catalog_named
 from server.clock import now_s
 from server.delivery import kevel
-from server.delivery.asking import to_request
+from server.delivery.asking import is_personal, to_request
 from server.delivery.context import ContextReader
-from server.delivery.core import API, draw_of
+from server.delivery.core import API
+from server.delivery.dice import draw_of
 from server.delivery.http import Ask, GivenHeaders
 from server.delivery.waterfall import shown, waterfall
 from server.errors import AdcoreError
@@ -61,7 +62,9 @@ def run(args: argparse.Namespace) -> int:
     index = compile_index(catalog)
     # What geo and country header a server reads with is in its settings, and so in ours.
     contexts = ContextReader(settings.load(os.environ))
-    request = to_request(asked, contexts.read(_ask(args.header), asked.ip))
+    ask = _ask(args.header)
+    personal = is_personal(asked, ask.headers)
+    request = to_request(asked, contexts.read(ask, asked.ip), personal)
     live = index.live(now_s() if args.time is None else args.time)
     explanations = index.explain(request, live, _draw(args.decision_id))
     names = {line_item.id: line_item.name for line_item in catalog.line_items}

@@ -165,6 +165,39 @@ CACHE_LOOKUPS = TABLE.counter(
     cache=("device", "geo", "robot"),
     result=("hit", "miss"),
 )
+CAP_READS = TABLE.counter(
+    "adcore_cap_reads",
+    "Times that a request needed to know what its user was shown, by where from or why not.",
+    result=("hit", "sent", "shared", "timeout", "failed", "refused"),
+)
+CAP_READ_SECONDS = TABLE.histogram(
+    "adcore_cap_read_seconds",
+    "From asking Redis for a user to its answer, taking part in a batch included.",
+    LATENCY_BOUNDS_NS,
+)
+CAP_CHECKS = TABLE.counter(
+    "adcore_cap_checks",
+    "Ads counted in Redis before they are shown, unless a cap is used up.",
+    result=("allowed", "denied"),
+)
+CAP_COUNTS = TABLE.counter(
+    "adcore_cap_counts",
+    "Ads counted in Redis as they are shown; lost while it is away.",
+    result=("sent", "lost", "taken_back"),
+)
+CAP_UNKNOWN = TABLE.counter(
+    "adcore_cap_unknown",
+    "Wins of capped line items that on_unknown decided.",
+    result=("allowed", "denied"),
+)
+CAP_WINS_REFUSED = TABLE.counter(
+    "adcore_cap_wins_refused", "Wins that a cap refused: another line item had the place."
+)
+CAP_BREAKER_OPEN = TABLE.gauge(
+    "adcore_cap_breaker_open",
+    "1 while a worker does without Redis: on_unknown decides at once.",
+    role=WORKER,
+)
 SERVING_GENERATION = TABLE.gauge(
     "adcore_serving_generation",
     "Oldest catalog generation that a worker serves, 0 when one has none.",

@@ -1,4 +1,4 @@
-"""The ops port, for probes and Prometheus: /livez, /ping, /metrics. Not for the internet.
+"""The ops port: /livez, /ping, /metrics, and to forget a user. Not for the internet.
 
 A thread of the parent answers, whatever the workers are doing: one request a connection, few
 connections at a time, little time for each.
@@ -9,19 +9,24 @@ import socket
 import threading
 from collections.abc import Callable
 from email.message import Message
+from hmac import compare_digest
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from socketserver import TCPServer
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Self
+from urllib.parse import unquote
 
+from server.errors import StoreError
 from server.exposition import expose
 from server.families import SERVING_GENERATION, STOPPING, WORKER
 from server.metrics import totals
 
 SILENCE_S_MAX: Final = 5.0  # a scrape takes milliseconds
 CONNECTIONS_MAX: Final = 32  # probes, two Prometheus servers, a person, and room for stuck ones
+USER: Final = "/user/"
+USER_CHARS_MAX: Final = 256  # as in a request
 STOP_POLL_S: Final = 0.1  # how soon it notices that it is to stop
 
 log = logging.getLogger(__name__)
@@ -37,14 +42,49 @@ Route = Callable[[Message], Reply]
 """Headers in, reply out. What is for operators only checks the ops key first."""
 
 
+class Forgetting:
+    """`DELETE /user/{key}`: nothing is kept of a user any more. For the bearer of the ops key."""
+
+    def __init__(self, ops_key: str, forget: Callable[[str], None]) -> None:
+        self._ops_key = ops_key.encode()
+        self._forget = forget
+
+    def __call__(self, path: str, headers: Message) -> Reply:
+        key = headers.get("authorization") or ""
+        if not self._ops_key or not compare_digest(
+            key.encode("utf-8", "replace"), b"Bearer " + self._ops_key
+        ):
+            return Reply(401, b"needs the ops key: authorization: Bearer KEY\n")
+        try:
+            user = unquote(path.partition("?")[0].removeprefix(USER), errors="strict")
+        except UnicodeDecodeError:
+            return Reply(400, b"the key is not UTF-8\n")
+        if not 1 <= len(user) <= USER_CHARS_MAX:
+            return Reply(400, b"a user's key has 1 to %d characters\n" % USER_CHARS_MAX)
+        try:
+            self._forget(user)
+        except StoreError as error:
+            log.warning("a user is not forgotten", extra={"detail": str(error)})
+            return Reply(503, b"redis is away: ask again\n")
+        return Reply(204, b"")
+
+
 class Ops(ThreadingHTTPServer):
     """Bound when it is made; answers inside `with`."""
 
     daemon_threads = True
     request_queue_size = 128  # socketserver's 5 makes a burst of connections wait a second for each
 
-    def __init__(self, host: str, port: int, run_dir: Path, workers: int) -> None:
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        run_dir: Path,
+        workers: int,
+        forgetting: "Forgetting | None" = None,
+    ) -> None:
         self._run_dir = run_dir
+        self.forgetting = forgetting
         self._workers = [f"{WORKER}-{number}" for number in range(1, workers + 1)]
         self._free = threading.BoundedSemaphore(CONNECTIONS_MAX)
         self.routes: dict[str, Route] = {
@@ -120,6 +160,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_HEAD = do_GET
 
+    def do_DELETE(self) -> None:
+        if self.server.forgetting is None or not self.path.startswith(USER):
+            self.send_error(HTTPStatus.METHOD_NOT_ALLOWED)
+        else:
+            self._send(self.server.forgetting(self.path, self.headers))
+
     def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
         # The base class calls a method without a do_ method "not implemented", and that a 501.
         status = HTTPStatus.METHOD_NOT_ALLOWED if code == HTTPStatus.NOT_IMPLEMENTED else code
@@ -129,7 +175,8 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, reply: Reply) -> None:
         self.send_response(reply.status)
         self.send_header("Content-Type", reply.content_type)
-        self.send_header("Content-Length", str(len(reply.body)))
+        if reply.status != HTTPStatus.NO_CONTENT:
+            self.send_header("Content-Length", str(len(reply.body)))
         self.send_header("Cache-Control", "no-store")
         self.end_headers()
         if self.command != "HEAD":

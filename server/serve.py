@@ -35,8 +35,9 @@ from server.families import AGENT, DRAINS, ENDS, LOADER, MAIN, STOPPING, WORKER
 from server.kept_process import KeptProcess
 from server.lifeline import die_with
 from server.metrics import Metrics, totals
-from server.ops import Ops
+from server.ops import Forgetting, Ops
 from server.run_folder import open_run_folder
+from server.store.users import user_forgetter
 
 EXIT_SETTINGS: Final = 2
 
@@ -93,7 +94,9 @@ def _serve(config: Config, demo: bool, stack: ExitStack) -> int:
         )
     metrics = Metrics(run_dir, MAIN)
     metrics.started(now_s())
-    stack.enter_context(Ops(config.ops_host, config.ops_port, run_dir, config.workers))
+    forgetting = Forgetting(config.ops_key, user_forgetter(config))
+    ops = Ops(config.ops_host, config.ops_port, run_dir, config.workers, forgetting)
+    stack.enter_context(ops)
     command = ["load", "--run-dir", str(run_dir), "--parent", str(os.getpid())]
     stack.enter_context(KeptProcess(command, partial(metrics.restarted, LOADER)))
     command = ["lease", *command[1:]]

@@ -19,9 +19,12 @@ from server.delivery.spool import Spool
 from server.delivery.tally import Tally
 from server.delivery.tokens import Keyring
 from server.delivery.tracking import Tracker
+from server.delivery.users import Users
 from server.delivery.worker import Worker
 from server.demo_pages import demo_pages
 from server.metrics import Metrics
+from server.store.keyspace import Keyspace
+from server.store.users import user_hasher
 
 PRODUCER_CHARS_MAX: Final = 64  # the spool's; the end of a long name is what differs
 
@@ -52,8 +55,10 @@ def build(config: Config, run_dir: str, name: str, demo: bool) -> Any:
         read_ranges(config.datacentre_ranges),
     )
     pages = demo_pages(holder, folder) if demo else {}
-    core = Core(config, holder, keyring, tracker, Tally(metrics), pages)
-    worker = Worker(core, holder, spool, metrics, config.body_timeout_s)
+    keys = Keyspace(config.redis_prefix)
+    users = Users(config.redis_url, keys, user_hasher(config), metrics, config.cap_deadline_ms)
+    core = Core(config, holder, keyring, tracker, Tally(metrics), pages, users)
+    worker = Worker(core, holder, spool, users, metrics, config.body_timeout_s)
     if config.door == "asgi":
         return AsgiDoor(worker)
     if config.door == "rsgi":

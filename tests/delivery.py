@@ -5,9 +5,14 @@ from functools import cache
 from pathlib import Path
 
 from adcore.catalog import Catalog
+from server.config import Config
 from server.delivery import bundle
 from server.delivery.snapshot import Snapshot
 from server.delivery.tokens import Keyring
+from server.delivery.users import Users
+from server.metrics import Metrics
+from server.store.keyspace import Keyspace
+from server.store.users import user_hasher
 from tests import catalogs
 
 TOKEN_KEY = bytes(range(32))
@@ -33,3 +38,8 @@ def make_snapshot() -> Snapshot:
         path = Path(folder) / "snapshot.bin"
         write_bundle(path, catalogs.minimal())
         return Snapshot(bundle.Bundle(path))
+
+
+def no_users(metrics: Metrics) -> Users:
+    """What knows no user, as it was never started."""
+    return Users("redis://127.0.0.1:1", Keyspace(), user_hasher(Config()), metrics, 5)

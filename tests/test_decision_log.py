@@ -35,7 +35,7 @@ from server.events.frames import RECORD_BYTES_MAX
 from server.events.records import RECORD_DECISION, Answered, Decision
 from server.metrics import Metrics, totals
 from tests import catalogs
-from tests.delivery import NOW_S, make_keyring, write_bundle
+from tests.delivery import NOW_S, make_keyring, no_users, write_bundle
 from tests.oracle import splitmix64
 
 ROOT = Path(__file__).parent.parent
@@ -59,7 +59,9 @@ class Bench:
             metrics.tracked, Robots(), Ranges(),
         )  # fmt: skip
         config = Config(decision_log_one_in=one_in, **settings)
-        self.core = core.Core(config, self.holder, make_keyring(), tracker, Tally(metrics), {})
+        self.core = core.Core(
+            config, self.holder, make_keyring(), tracker, Tally(metrics), {}, no_users(metrics)
+        )
 
     def load(self) -> None:
         write_bundle(self.folder / "snapshot-7.bin", catalogs.minimal())

@@ -13,7 +13,7 @@ from adcore import Placement, Request
 from adcore import compile as compile_index
 from adcore.catalog import Catalog
 from server.clock import now_s
-from server.delivery.core import draw_of
+from server.delivery.dice import draw_of
 from server.delivery.spool import read_frames
 from server.events.records import RECORD_BEACON, RECORD_DECISION, Answered, Beacon, Decision, Kind
 from server.store import connect

@@ -49,6 +49,8 @@ def refused(
         return Reason.TARGETING
     if not oracle.plan.takes_part(oracle.lines[line], draw):
         return Reason.THROTTLED
+    if oracle.lines[line].id in request.capped_line_items + placement.capped_line_items:
+        return Reason.CAPPED
     if not oracle._ads(line, request, placement):
         return Reason.CREATIVE
     ecpm = oracle.plan.ecpm(oracle.lines[line])

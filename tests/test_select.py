@@ -10,6 +10,8 @@ import adcore
 from adcore.catalog import Account, Ad, Cpa, Cpc, Expression, Flat, LineItem
 from adcore.limits import (
     BLOCKED_MAX,
+    CAPPED_HERE_MAX,
+    CAPPED_MAX,
     PLACEMENTS_MAX,
     REQUEST_KEYS_MAX,
     REQUEST_VALUES_MAX,
@@ -186,6 +188,34 @@ def test_a_huge_number_is_above_every_bound() -> None:
         assert ids(grown, low, request=request) == [[winner]]
 
 
+def test_a_line_that_the_request_leaves_out_neither_wins_nor_bids() -> None:
+    items = (item(1, 3000), item(2, 2000), item(3, 1000))
+    request = Request([Placement("slot")], capped_line_items=[7, 2, 7, 1, 2, 1])
+    assert ids(*items, request=request) == [[3]]
+    index = adcore.compile(catalog_of(*items))
+    index.select(request, index.live(NOW_S), 1)
+    assert index.seen["capped"] == 2
+    request.capped_line_items = [2]
+    [[win]] = wins(*items, request=request, account=SECOND_PRICE)
+    assert (win.line_item_id, win.clear_price_micros) == (1, 1001), "no rival either"
+    request.capped_line_items = [1, 2, 3]
+    assert ids(*items, request=request) == [[]]
+    here = Request([Placement("a"), Placement("b", capped_line_items=[2, 1]), Placement("c")])
+    assert ids(*items, request=here) == [[1], [3], [1]]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 64, CAPPED_MAX])
+def test_each_of_those_left_out_is_found(count: int) -> None:
+    rng = Random(count)
+    left_out = rng.sample(range(1, 2000), count)
+    index = adcore.compile(catalog_of(*(item(n) for n in range(1, 2000))))
+    request = Request([Placement("slot", count=100)], capped_line_items=left_out)
+    for draw in range(30):
+        [won] = index.select(request, index.live(NOW_S), draw * 2**58)
+        assert len(won) == 100
+        assert not {win.line_item_id for win in won} & set(left_out)
+
+
 # -- labels ----------------------------------------------------------------------------------------
 
 
@@ -300,6 +330,7 @@ def test_every_row_can_win_at_the_edges_of_blocks(rows: int, groups: int) -> Non
     [
         {"count": 0}, {"count": WINNERS_MAX + 1}, {"count": -1}, {"count": 2**70},
         {"floor_micros": -1}, {"floor_micros": 2**63}, {"zones": [1] * (REQUEST_VALUES_MAX + 1)},
+        {"capped_line_items": [1] * (CAPPED_HERE_MAX + 1)},
         {"ad_types": [1] * (REQUEST_VALUES_MAX + 1)},
         {"key_values": {str(n): 1 for n in range(REQUEST_KEYS_MAX)}},
         {"key_values": {"k": [1] * REQUEST_VALUES_MAX}},
@@ -316,6 +347,7 @@ def test_a_placement_out_of_bounds_is_a_value_error(fields: dict[str, Any]) -> N
     [
         {"keywords": ["x"] * (REQUEST_VALUES_MAX + 1)}, {"segments": ["x"] * 5000},
         {"blocked_creatives": [1] * (BLOCKED_MAX + 1)},
+        {"capped_line_items": [1] * (CAPPED_MAX + 1)},
         {"key_values": {str(n): 1 for n in range(REQUEST_KEYS_MAX + 1)}},
         {"key_values": {"k": [0.5] * REQUEST_VALUES_MAX, "l": 1}},
     ],
@@ -350,6 +382,7 @@ def test_a_request_at_every_limit_is_answered() -> None:
         segments=texts,
         key_values={"k": 0},
         blocked_creatives=[*range(2, BLOCKED_MAX + 2)],
+        capped_line_items=[*range(100, CAPPED_MAX + 100)],
     )
     answer = ids(*known, request=request)
     assert answer == [[99, 98, 8, 7, 6, 5, 4, 3, 2, 1]] * PLACEMENTS_MAX
@@ -360,6 +393,7 @@ def test_a_request_at_every_limit_is_answered() -> None:
     [
         {"country": 5}, {"country": b"DE"}, {"keywords": "abc"}, {"keywords": [None]},
         {"segments": ("a",)}, {"blocked_creatives": ["1"]}, {"blocked_creatives": [True]},
+        {"capped_line_items": ["1"]}, {"capped_line_items": (1,)},
         {"key_values": []}, {"key_values": {1: "x"}}, {"key_values": {"k": None}},
         {"key_values": {"k": [["x"]]}}, {"key_values": {"k": {}}},
         {"key_values": {"unheard of": object()}}, {"placements": None}, {"placements": [None]},
@@ -377,7 +411,7 @@ def test_a_wrong_type_in_a_request_is_a_type_error(fields: dict[str, Any]) -> No
     "fields",
     [
         {"name": None}, {"site": "1"}, {"zones": (1,)}, {"count": 1.0}, {"ad_types": [1.0]},
-        {"key_values": []}, {"key_values": {"k": None}},
+        {"key_values": []}, {"key_values": {"k": None}}, {"capped_line_items": (1,)},
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("before", [0, 1])
@@ -397,7 +431,8 @@ def test_a_wrong_type_in_a_placement_leaves_the_index_fit(
 @pytest.mark.parametrize(
     ("owner", "field"),
     [("request", "keywords"), ("request", "key_values"), ("request", "blocked_creatives"),
-     ("request", "placements"), ("placement", "name"), ("placement", "zones"),
+     ("request", "capped_line_items"), ("request", "placements"), ("placement", "name"),
+     ("placement", "capped_line_items"), ("placement", "zones"),
      ("placement", "site"), ("placement", "key_values")],
 )  # fmt: skip
 def test_a_field_taken_away_is_a_type_error(owner: str, field: str) -> None:

@@ -18,7 +18,7 @@ from server.delivery.tally import Tally
 from server.delivery.tracking import Tracker
 from server.metrics import Metrics, totals
 from tests import catalogs
-from tests.delivery import NOW_S, make_keyring, write_bundle
+from tests.delivery import NOW_S, make_keyring, no_users, write_bundle
 from tests.test_layout import HEADER, SECTION
 
 BODY = b'{"placements":[{"divName":"top","siteId":10}]}'
@@ -40,7 +40,9 @@ def decide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         Robots(),
         Ranges(),
     )
-    deciding = core.Core(Config(), holder, make_keyring(), tracker, Tally(metrics), {})
+    deciding = core.Core(
+        Config(), holder, make_keyring(), tracker, Tally(metrics), {}, no_users(metrics)
+    )
 
     def decide() -> int:
         holder.poll(NOW_S)

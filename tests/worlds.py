@@ -319,6 +319,7 @@ def request(rng: Random) -> Request:
         segments=several(),
         key_values=key_values(rng),
         blocked_creatives=rng.sample(range(1, 12), rng.choice((0, 0, 1, 3))),
+        capped_line_items=rng.choices(range(998, 1022), k=rng.choice((0, 0, 1, 5, 20))),
     )
 
 
@@ -331,6 +332,7 @@ def placement(rng: Random) -> Placement:
         count=rng.choice((1, 2, 2, 3, 20)),
         floor_micros=rng.choice((0, 0, 0, 1, 1000, 1999, 2001, 2**62)),
         key_values=key_values(rng) if rng.random() < 0.3 else {},
+        capped_line_items=rng.choices(range(998, 1022), k=rng.choice((0, 0, 0, 2, 10))),
     )
 
 

@@ -10,15 +10,30 @@ cdef list NONE = []
 cdef dict NO_KEY_VALUES = {}
 
 
-cpdef Request to_request(asked, Context context):
-    """What the engine is asked: the caller's words and what the connection tells."""
+cpdef bint is_personal(asked, headers) except -1:
+    """Whether the user may be told from others: not without consent, nor as a child."""
+    if asked.notrack or headers.get("sec-gpc") == "1":
+        return False
+    consent = asked.consent
+    return consent is None or (
+        (consent.gdpr is None or consent.gdpr is True)
+        and (consent.gpc is None or consent.gpc is False)
+        and (consent.coppa is None or consent.coppa is False)
+    )
+
+
+cpdef Request to_request(asked, Context context, bint personal=True):
+    """What the engine is asked: the caller's words and what the connection tells.
+
+    Of a user who may not be told from others: the page, the device and the region, no more.
+    """
     device, place, user = context.device, context.place, asked.user
     cdef Request request = Request.__new__(Request)
     request.placements = [_placement(placement) for placement in <list> asked.placements]
     request.country = place.country
     request.region = place.region
-    request.metro = place.metro
-    request.city = place.city
+    request.metro = place.metro if personal else None
+    request.city = place.city if personal else None
     request.device = device.device
     request.os = device.os
     request.browser = device.browser
@@ -26,9 +41,10 @@ cpdef Request to_request(asked, Context context):
     request.domain = domain(asked.url)
     request.keywords = asked.keywords or NONE
     request.categories = NONE
-    request.segments = NONE if user is None else _segments(user.segments)
+    request.segments = NONE if user is None or not personal else _segments(user.segments)
     request.key_values = NO_KEY_VALUES
     request.blocked_creatives = asked.blocked_creatives or NONE
+    request.capped_line_items = NONE
     return request
 
 
@@ -45,6 +61,7 @@ cdef Placement _placement(asked):
     placement.count = asked.count or 1
     # To the nearest micro: 1.1 is not a binary fraction, and 1.10 must pass a floor of 1.1.
     placement.floor_micros = round(floor * 1_000_000) if floor else 0
+    placement.capped_line_items = NONE
     placement.key_values = NO_KEY_VALUES if properties is None else properties
     return placement
 

@@ -5,13 +5,13 @@
     │ 8 B   │ u64       │ Head │ adcore │ AdTemplate │ click URL │ 2 u32     │ Account  │ JSON  │
     └───────┴───────────┴──────┴────────┴────────────┴───────────┴───────────┴──────────┴───────┘
 
-The head has the first page. Sections start on 64 bytes. `ads`, `clicks` and `accounts` are tables:
-a count, n + 1 offsets (u64), then the records. An ad is found by its number; a click URL by
+The head has the first page. Sections start on 64 bytes. `ads`, `clicks`, `caps` and `accounts` are
+tables: a count, n + 1 offsets (u64), then the records. An ad is found by its number; a click URL by
 creative id, in a sorted column of ids of its own; so are a line item's lookbacks, where they are
-not the usual ones, and its accounts, where it has any: then it may serve on a lease only. Nothing
-is decoded when a worker opens the file, so that a swap costs it little however large the catalog
-is; and no table is in memory while it is written: ads of a million line items take 1.3 GB. The file
-is private to one machine: numbers have its byte order.
+not the usual ones, its frequency caps and who shares one, and its accounts, where it has any: then
+it may serve on a lease only. Nothing is decoded when a worker opens the file, so that a swap costs
+it little however large the catalog is; and no table is in memory while it is written: ads of a
+million line items take 1.3 GB. The file is private to one machine: numbers have its byte order.
 """
 
 import mmap
@@ -29,6 +29,8 @@ from msgspec import Struct
 
 from adcore import Catalog, Index
 from adcore import compile as compile_index
+from server.delivery import cap_records
+from server.delivery.cap_records import LineCaps
 from server.delivery.conversions import Lookbacks
 from server.delivery.render import AdTemplate, Renderer
 from server.errors import SnapshotError
@@ -36,9 +38,10 @@ from server.pacing.accounts import Account, accounts_of
 
 MAGIC: Final = b"adcore\x00\x03"
 _ALIGNMENT: Final = 64  # a cache line: the index relies on it
-_HEAD_ROOM_BYTES: Final = 4096  # with what is before it; ten sections take 300
+_HEAD_ROOM_BYTES: Final = 4096  # with what is before it; 14 sections take 400
 _BUFFER_BYTES: Final = 1 << 20  # of the file being written: records are a few hundred bytes
 _NUMBER_BYTES: Final = 8
+_NO_IDS: Final = memoryview(b"").cast("Q")
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode_ad = msgspec.msgpack.Decoder(AdTemplate).decode
@@ -99,6 +102,16 @@ def _sections(catalog: Catalog, base_url: str) -> Iterator[tuple[str, Callable[[
     yield "line_item_ids", lambda file: file.write(line_item_ids)
     pairs = array("I", chain(*(lookbacks[id_] for id_ in line_item_ids)))
     yield "lookbacks", lambda file: file.write(pairs)
+    caps = cap_records.line_caps(catalog)
+    capped_ids = array("Q", sorted(caps))
+    yield "capped_ids", lambda file: file.write(capped_ids)
+    encoded = (cap_records.encode(caps[id_]) for id_ in capped_ids)
+    yield "caps", partial(_write_table, len(caps), encoded)
+    members = cap_records.members(caps)
+    cap_ids = array("Q", sorted(members))
+    yield "cap_ids", lambda file: file.write(cap_ids)
+    sharing = (array("Q", members[id_]).tobytes() for id_ in cap_ids)
+    yield "cap_members", partial(_write_table, len(members), sharing)
     accounts = accounts_of(catalog)
     leased_ids = array("Q", sorted(accounts))
     yield "leased_ids", lambda file: file.write(leased_ids)
@@ -137,6 +150,10 @@ class Bundle:
             self._clicks = _Table(parts["clicks"])
             self._line_item_ids = parts["line_item_ids"].cast("Q")
             self._lookbacks = parts["lookbacks"].cast("I")
+            self._capped_ids = parts["capped_ids"].cast("Q")
+            self._caps = _Table(parts["caps"])
+            self._cap_ids = parts["cap_ids"].cast("Q")
+            self._cap_members = _Table(parts["cap_members"])
             # Line items that serve on a lease only: ids in order, and for each its line.
             self.leased_ids = parts["leased_ids"].cast("Q")
             self.leased_lines = parts["leased_lines"].cast("I")
@@ -160,6 +177,20 @@ class Bundle:
         if found is None:
             return Lookbacks()
         return Lookbacks(*self._lookbacks[2 * found : 2 * found + 2])
+
+    @property
+    def has_caps(self) -> bool:
+        return len(self._capped_ids) > 0
+
+    def caps(self, line_item_id: int) -> LineCaps | None:
+        """What a line item's sightings are held to and count for, None for most."""
+        found = _place(self._capped_ids, line_item_id)
+        return None if found is None else cap_records.decode(self._caps[found])
+
+    def sharing(self, cap_id: int) -> memoryview:
+        """The ids of the line items that have this cap, of those that more than one may have."""
+        found = _place(self._cap_ids, cap_id)
+        return _NO_IDS if found is None else self._cap_members[found].cast("Q")
 
 
 class Leasable(Mapping[int, tuple[Account, ...]]):

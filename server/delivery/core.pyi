@@ -7,6 +7,8 @@ from server.delivery.snapshot import Holder
 from server.delivery.tally import Tally
 from server.delivery.tokens import Keyring
 from server.delivery.tracking import Tracker
+from server.delivery.users import Users
+from server.delivery.visits import Visit
 
 API: str
 PING: str
@@ -19,8 +21,13 @@ JSON_HEADERS: Headers
 TOO_LARGE: Answer
 LATE: Answer
 BROKEN: Answer
+FAILED: Answer
 
 def refusal(status: int, error: str, *headers: tuple[str, str]) -> Answer: ...
+
+@final
+class Pending(Visit):
+    """A request that is being decided: whatever it takes to go on after it has waited."""
 
 @final
 class Core:
@@ -32,15 +39,11 @@ class Core:
         tracker: Tracker,
         tally: Tally,
         pages: Mapping[str, Callable[[], Answer]],
+        users: Users,
     ) -> None: ...
     def admit(self, ask: Ask) -> Answer | None: ...
-    def decide(self, ask: Ask, body: bytes) -> Answer: ...
+    def decide(self, ask: Ask, body: bytes) -> Answer | Pending: ...
+    def resume(self, pending: Pending) -> None: ...
     def done(self, ask: Ask, answer: Answer) -> Answer: ...
     def leases_refused(self) -> int: ...
     def lookups(self) -> dict[str, tuple[int, int]]: ...
-
-@final
-class Dice:
-    """Random decision ids."""
-
-def draw_of(decision_id: bytes) -> int: ...

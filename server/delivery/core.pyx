@@ -6,26 +6,30 @@ means that the body is wanted, and `decide` answers with it. Nothing a client se
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport int64_t, uint8_t, uint64_t
+from libc.stdint cimport int64_t, uint64_t
+
+from adcore.live cimport Live
+from adcore.request cimport Request
 
 from server.delivery.answer cimport Moment, Writer
+from server.delivery.capping cimport Capper
 from server.delivery.decision_log cimport DecisionLog
+from server.delivery.dice cimport Dice, draw_of
 from server.delivery.filling cimport Filler
 from server.delivery.http cimport Answer, Ask
 from server.delivery.snapshot cimport Holder, Snapshot
 from server.delivery.tally cimport Tally
+from server.delivery.users cimport Users
+from server.delivery.visits cimport Visit
 
 import logging
 import re
 from hmac import compare_digest
-from os import urandom
 
 import msgspec
 
 from server.clock import now_s, perf_ns
-from server.delivery.answer import DECISION_ID_BYTES
-from server.delivery.asking import to_request
+from server.delivery.asking import is_personal, to_request
 from server.delivery.context import ContextReader
 from server.delivery.kevel import Unreadable, parse
 from server.delivery.waterfall import explained
@@ -86,6 +90,7 @@ cdef Answer _PREFLIGHT = Answer(204, (("allow", "POST, OPTIONS"),), b"")
 TOO_LARGE = refusal(413, f"the body is larger than {BODY_BYTES_MAX} bytes", _CLOSE)
 LATE = refusal(408, "the body did not arrive in time", _CLOSE)
 BROKEN = refusal(400, "the body can't be read", _CLOSE)
+FAILED = Answer(500, (*JSON_HEADERS, _CLOSE), b'{"error":"our own fault, and logged"}')
 
 # What was wrong with an API request, for the metric; a refusal of its body counts itself.
 cdef dict _REASONS = {
@@ -103,10 +108,27 @@ cdef dict _REASONS = {
 
 
 @cython.final
+@cython.freelist(64)
+cdef class Pending(Visit):
+    """A request that is being decided: whatever it takes to go on after it has waited."""
+
+    cdef Ask ask
+    cdef object asked
+    cdef Request request
+    cdef Snapshot snapshot
+    cdef Live live
+    cdef bytes decision_id
+    cdef uint64_t draw
+    cdef int64_t started_ns, received_s
+    cdef bint previewed, explain
+
+
+@cython.final
 cdef class Core:
     """One a worker. `pages` are prepared answers by path, empty outside the demo."""
 
     cdef Holder holder
+    cdef Capper capper
     cdef Filler filler
     cdef Writer writer
     cdef Tally tally
@@ -121,10 +143,11 @@ cdef class Core:
 
     def __init__(
         self, config not None, Holder holder not None, keyring not None, tracker not None,
-        Tally tally not None, pages not None,
+        Tally tally not None, pages not None, Users users not None,
     ):
         self.holder = holder
-        self.filler = Filler()
+        self.capper = Capper(users)
+        self.filler = Filler(self.capper)
         self.writer = Writer(keyring, config.base_url)
         self.tally = tally
         self.dice = Dice()
@@ -150,10 +173,24 @@ cdef class Core:
         return None if answer is None else self.done(ask, answer)
 
     def decide(self, Ask ask not None, bytes body not None):
-        """The answer to an API request whose body has arrived."""
+        """The answer to an API request whose body has arrived; or a Pending, which the caller gives
+        a `deliver` before it lets go of its turn: that is called with the answer, once."""
         if len(body) > BODY_BYTES_MAX:
             return self.done(ask, TOO_LARGE)
-        return self.done(ask, self._decide(ask, body))
+        decided = self._decide(ask, body)
+        return decided if isinstance(decided, Pending) else self.done(ask, decided)
+
+    def resume(self, Pending pending not None):
+        """Go on with a visit that need not wait any more."""
+        try:
+            answer = self._fill(pending)
+            if answer is pending:
+                return
+        except Exception:
+            log.exception("a request failed", extra={"path": pending.ask.path})
+            answer = FAILED
+        deliver, pending.deliver = pending.deliver, None
+        deliver(self.done(pending.ask, answer))
 
     cpdef Answer done(self, Ask ask, Answer answer):
         """Counts the answer, and adds what every answer carries."""
@@ -244,50 +281,76 @@ cdef class Core:
 
     # -- the decision ----------------------------------------------------------------------------
 
-    cdef Answer _decide(self, Ask ask, bytes body):
-        cdef int64_t started_ns = perf_ns()
-        cdef int64_t received_s = now_s()
-        cdef int64_t at_s = received_s
-        cdef bint previewed = False, explain = False
+    cdef _decide(self, Ask ask, bytes body):
+        """The answer, or the Pending that waits for it."""
+        cdef Pending pending = Pending.__new__(Pending)
+        cdef int64_t at_s
+        cdef bint personal
+        pending.started_ns = perf_ns()
+        pending.received_s = at_s = now_s()
         try:
-            asked = parse(body)
+            pending.asked = asked = parse(body)
         except Unreadable as error:
             return self._unreadable(error.reason, str(error))
         if self.ops_key is not None and ask.headers.get("x-adcore-explain") == "1":
-            refused = self._refuse_explaining(ask, received_s)
+            refused = self._refuse_explaining(ask, pending.received_s)
             if refused is not None:
                 return refused
-            explain = previewed = True
-        if self.preview or explain:
+            pending.explain = pending.previewed = True
+        if self.preview or pending.explain:
             stated = ask.headers.get("x-adcore-time")
             if stated is not None:
                 if not _SECONDS(stated):
                     return _TIME
-                at_s, previewed = int(stated), True
+                at_s, pending.previewed = int(stated), True
         # Read once: a swap between two reads would mix two generations.
         cdef Snapshot snapshot = self.holder.snapshot
-        cdef bytes decision_id = self.dice.take()
-        cdef uint64_t draw = draw_of(decision_id)
-        cdef list wins = []
-        if snapshot is not None:
-            request = to_request(asked, self.contexts.read(ask, asked.ip))
-            try:
-                live = snapshot.live(at_s)
-                wins = self.filler.fill(request, snapshot, live, draw, not previewed)
-            except ValueError as error:
-                # The engine's bounds on a request as a whole, which no single field breaks.
-                return self._unreadable("shape", str(error))
+        pending.ask = ask
+        pending.decision_id = self.dice.take()
+        pending.draw = draw_of(pending.decision_id)
+        if snapshot is None:
+            return self._write(pending, [])
+        personal = is_personal(asked, ask.headers)
+        pending.snapshot, pending.live = snapshot, snapshot.live(at_s)
+        pending.request = to_request(asked, self.contexts.read(ask, asked.ip), personal)
+        pending.visit_s = at_s
+        pending.counts = not pending.previewed
+        if personal and snapshot.has_caps and asked.user is not None and asked.user.key is not None:
+            pending.user = self.capper.users.hashed(asked.user.key)
+        return self._fill(pending)
+
+    cdef _fill(self, Pending pending):
+        """Fill and answer, or come back when the visit may go on."""
+        cdef Snapshot snapshot = pending.snapshot
+        cdef list wins
+        try:
+            wins = self.filler.fill(
+                pending.request, snapshot, pending.live, pending.draw, not pending.previewed,
+                pending)
+        except ValueError as error:
+            # The engine's bounds on a request as a whole, which no single field breaks.
+            return self._unreadable("shape", str(error))
+        if self.filler.selected:
             self.tally.looked(snapshot.index)
-            if draw % <uint64_t> SHADOW_ONE_IN == 0:
-                self._shadow(request, snapshot, live, draw)
-        moment = Moment(decision_id, received_s, previewed)
+            self.filler.selected = False
+        if wins is None:
+            return pending
+        self.capper.shown(pending, snapshot, wins)
+        if pending.draw % <uint64_t> SHADOW_ONE_IN == 0:
+            self._shadow(pending.request, snapshot, pending.live, pending.draw)
+        return self._write(pending, wins)
+
+    cdef Answer _write(self, Pending pending, list wins):
+        cdef Snapshot snapshot = pending.snapshot
+        asked = pending.asked
+        moment = Moment(pending.decision_id, pending.received_s, pending.previewed)
         written = self.writer.write(asked, wins, snapshot, moment)
-        if explain and snapshot is not None:
-            explanations = snapshot.index.explain(request, live, draw)
+        if pending.explain and snapshot is not None:
+            explanations = snapshot.index.explain(pending.request, pending.live, pending.draw)
             written = explained(written, asked, explanations, snapshot)
-        if not previewed and self.decision_log.keeps(decision_id):
+        if not pending.previewed and self.decision_log.keeps(pending.decision_id):
             self.decision_log.write(asked.placements, wins, snapshot, moment)
-        self.tally.decided(asked.placements, wins, <int64_t> perf_ns() - started_ns)
+        self.tally.decided(asked.placements, wins, <int64_t> perf_ns() - pending.started_ns)
         return Answer(200, JSON_HEADERS, written)
 
     cdef _shadow(self, request, Snapshot snapshot, live, uint64_t draw):
@@ -319,38 +382,3 @@ cdef bint _is_json(str media_type):
     if media_type == "application/json":
         return True
     return media_type.partition(";")[0].strip().lower() in _MEDIA_TYPES
-
-
-cdef enum:
-    PAGE_BYTES = 4096
-
-
-@cython.final
-cdef class Dice:
-    """Random decision ids, bought from the kernel by the page: one system call in 292 requests."""
-
-    cdef bytes page
-    cdef Py_ssize_t at
-
-    def __init__(self):
-        self.at = PAGE_BYTES
-
-    cdef bytes take(self):
-        cdef Py_ssize_t first = self.at
-        cdef Py_ssize_t size = DECISION_ID_BYTES
-        if first + size > PAGE_BYTES:
-            self.page, first = urandom(PAGE_BYTES), 0
-        self.at = first + size
-        return PyBytes_FromStringAndSize(PyBytes_AS_STRING(self.page) + first, size)
-
-
-cpdef uint64_t draw_of(bytes decision_id):
-    """The engine's draw: the id's first 64 bits, so that a decisionId is enough to replay it."""
-    cdef const uint8_t* raw = <const uint8_t*> PyBytes_AS_STRING(decision_id)
-    cdef uint64_t draw = 0
-    cdef Py_ssize_t place
-    if len(decision_id) < 8:
-        raise ValueError("a decision id has 8 bytes and more")
-    for place in range(8):
-        draw = draw << 8 | raw[place]
-    return draw

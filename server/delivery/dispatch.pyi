@@ -1,9 +1,9 @@
-import threading
 from typing import Any, Protocol, final, type_check_only
 
 from typing_extensions import disjoint_base
 
 from server.delivery.http import Answer, Ask
+from server.delivery.visits import Visit
 from server.delivery.waiting import Waiting
 
 FAILED: Answer
@@ -13,7 +13,7 @@ class Deciding(Protocol):
     """What a door needs of the core."""
 
     def admit(self, ask: Ask) -> Answer | None: ...
-    def decide(self, ask: Ask, body: bytes) -> Answer: ...
+    def decide(self, ask: Ask, body: bytes) -> Answer | Visit: ...
     def done(self, ask: Ask, answer: Answer) -> Answer: ...
 
 def ask_of(scope: Any) -> Ask: ...
@@ -28,7 +28,7 @@ class InPlaceLoop:
 
 @final
 class Dispatch:
-    turn: threading.Lock
+    turn: Any
     waiting: Waiting
     def __init__(self, core: Deciding, waiting: Waiting) -> None: ...
     def take(self, watcher: Any) -> None: ...

@@ -16,12 +16,9 @@ from server.delivery.waiting cimport Waiting
 
 import logging
 import threading
+from functools import partial
 
-from server.delivery.core import BODY_BYTES_MAX, BROKEN, JSON_HEADERS, LATE, TOO_LARGE
-
-FAILED = Answer(
-    500, (*JSON_HEADERS, ("connection", "close")), b'{"error":"our own fault, and logged"}'
-)
+from server.delivery.core import BODY_BYTES_MAX, BROKEN, FAILED, LATE, TOO_LARGE
 
 cdef object log = logging.getLogger(__name__)
 
@@ -58,7 +55,7 @@ cdef class Dispatch:
     cdef object admit, core_decide, core_done, acquire, release
 
     def __init__(self, core not None, Waiting waiting not None):
-        self.turn = threading.Lock()
+        self.turn = threading.RLock()  # an answer may come while the turn is ours already
         self.acquire = self.turn.acquire
         self.release = self.turn.release
         self.waiting = waiting
@@ -98,7 +95,12 @@ cdef class Dispatch:
         cdef Answer answer
         self.acquire()
         try:
-            answer = self.core_decide(ask, body)
+            decided = self.core_decide(ask, body)
+            if not isinstance(decided, Answer):
+                # It is answered later, from the loop's thread, by whoever resumes it.
+                decided.deliver = partial(_deliver, proto)
+                return
+            answer = decided
         finally:
             self.release()
         _respond(proto, answer)
@@ -121,6 +123,10 @@ cdef class Dispatch:
             except Exception:
                 pass  # the core can't even count: then it is not asked
         _respond(proto, FAILED)
+
+
+def _deliver(proto, Answer answer not None):
+    _respond(proto, answer)
 
 
 cdef inline _respond(proto, Answer answer):

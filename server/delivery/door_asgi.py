@@ -6,7 +6,7 @@ from typing import Any
 
 from server.delivery.core import BODY_BYTES_MAX, BROKEN, LATE, TOO_LARGE
 from server.delivery.http import Answer, Ask
-from server.delivery.worker import Worker
+from server.delivery.worker import Worker, decided
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -72,7 +72,7 @@ class AsgiDoor:
                 return core.done(ask, BROKEN)
         if body is None:
             return core.done(ask, TOO_LARGE)
-        return core.decide(ask, body)
+        return await decided(core, ask, body)
 
     async def _lifespan(self, receive: Receive, send: Send) -> None:
         await receive()

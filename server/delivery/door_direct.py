@@ -14,6 +14,7 @@ class DirectDoor(RsgiDoor):
     def __init__(self, worker: Worker) -> None:
         super().__init__(worker)
         self.dispatch = Dispatch(worker.core, worker.waiting)
+        worker.users.share_turn(self.dispatch.turn)
 
     def __rsgi_del__(self, loop: asyncio.AbstractEventLoop) -> None:
         # A client that hung up does not keep Granian from stopping while its request is decided.

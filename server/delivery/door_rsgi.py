@@ -6,7 +6,7 @@ from typing import Any
 from server.delivery.core import BODY_BYTES_MAX, BROKEN, LATE, TOO_LARGE, Core
 from server.delivery.dispatch import ask_of
 from server.delivery.http import Answer, Ask
-from server.delivery.worker import Worker
+from server.delivery.worker import Worker, decided
 
 
 class RsgiDoor:
@@ -44,7 +44,7 @@ class RsgiDoor:
                 return core.done(ask, BROKEN)
         if body is None:
             return core.done(ask, TOO_LARGE)
-        return core.decide(ask, body)
+        return await decided(core, ask, body)
 
 
 async def _read_chunked(proto: Any) -> bytes | None:

@@ -12,8 +12,10 @@ from adcore.live cimport Live
 from adcore.request cimport Request
 from adcore.win cimport Win
 
+from server.delivery.capping cimport DONE, WAIT, Capper
 from server.delivery.leased cimport NO_PLACE, LeasedLines, _place_of
 from server.delivery.snapshot cimport Snapshot
+from server.delivery.visits cimport Visit
 
 from server.clock import monotonic_ns
 
@@ -27,24 +29,51 @@ cdef int _ROUNDS_MAX = ROUNDS_MAX
 cdef class Filler:
     """One a worker."""
 
+    def __init__(self, Capper capper not None):
+        self.capper = capper
+
     cpdef list fill(
-        self, Request request, Snapshot snapshot, Live live, uint64_t draw, bint billed
+        self, Request request, Snapshot snapshot, Live live, uint64_t draw, bint billed,
+        Visit visit
     ):
         cdef LeasedLines leased = snapshot.leased
-        cdef list wins = snapshot.index.select(request, live, draw)
+        cdef list wins = self._reviewed(request, snapshot, live, draw, visit)
         cdef int _round
         cdef uint64_t window
-        if not billed or not leased.count:
+        if wins is None or not billed or not leased.count:
             return wins
         window = leased.window(monotonic_ns())
         for _round in range(_ROUNDS_MAX - 1):
             if self._lease(wins, leased, live, window):
                 return wins
             _give_back(wins, leased)
-            wins = snapshot.index.select(request, live, draw)
+            wins = self._reviewed(request, snapshot, live, draw, visit)
+            if wins is None:
+                return None
         if not self._lease(wins, leased, live, window):
             _drop(wins, leased)
         return wins
+
+    cdef list _reviewed(
+        self, Request request, Snapshot snapshot, Live live, uint64_t draw, Visit visit
+    ):
+        """Select until the user may see all winners; None: the visit waits.
+
+        Caps come before leases, so that no unit of a lease is taken for what a cap refuses.
+        """
+        cdef list wins
+        cdef int verdict
+        while True:
+            wins, visit.wins = visit.wins, None
+            if wins is None:
+                wins = snapshot.index.select(request, live, draw)
+                self.selected = True
+            verdict = self.capper.review(visit, request, snapshot, wins)
+            if verdict == WAIT:
+                visit.wins = wins  # when it knows more, as a rule they may be shown
+                return None
+            if verdict == DONE:
+                return wins
 
     cdef bint _lease(self, list wins, LeasedLines leased, Live live, uint64_t window) except -1:
         """Take a unit for each win that needs one; stop whoever has none, and say so."""

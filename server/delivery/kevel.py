@@ -6,7 +6,7 @@ is refused with a 400, because leaving a restriction out would show an ad that t
 Other unknown fields are ignored.
 """
 
-from typing import Annotated, Final, TypeAlias
+from typing import Annotated, Any, Final, TypeAlias
 
 import msgspec
 from msgspec import Meta, Struct
@@ -61,6 +61,18 @@ class UserAsked(Struct, gc=False):
     segments: Annotated[list[CatalogId | str], Meta(max_length=REQUEST_VALUES_MAX)] | None = None
 
 
+class ConsentAsked(Struct, gc=False):
+    """What the caller knows of its user's consent; what can't be understood is none.
+
+    `gdpr`: true, the user agrees; anything else, it doesn't. `gpc`: the browser's Global Privacy
+    Control. `coppa`: the user is a child.
+    """
+
+    gdpr: Any = None
+    gpc: Any = None
+    coppa: Any = None
+
+
 class Asked(Struct, rename="camel", gc=False):
     placements: Annotated[list[PlacementAsked], Meta(min_length=1, max_length=PLACEMENTS_MAX)]
     user: UserAsked | None = None
@@ -69,6 +81,8 @@ class Asked(Struct, rename="camel", gc=False):
     ip: Annotated[str, Meta(max_length=64)] | None = None
     blocked_creatives: Annotated[list[CatalogId], Meta(max_length=BLOCKED_MAX)] | None = None
     include_pricing_data: bool | None = None
+    notrack: bool | None = None
+    consent: ConsentAsked | None = None
 
 
 class Unreadable(ValueError):

@@ -7,6 +7,8 @@ from adcore.plan cimport Plan
 from server.delivery.leased cimport LeasedLines
 from server.delivery.leasing cimport LeaseTable
 
+from server.delivery.sightings cimport Rule
+
 cdef class Snapshot:
     cdef readonly int64_t generation
     cdef readonly Index index
@@ -15,11 +17,15 @@ cdef class Snapshot:
     cdef readonly object names
     cdef object bundle
     cdef dict templates             # by ad
+    cdef dict rules                 # by line item id; None: neither held nor counting
+    cdef readonly bint has_caps
+    cdef readonly object sharing    # by cap
     cdef readonly LeasedLines leased
     cdef Live _live
     cdef Plan _plan
     cpdef Live live(self, int64_t now_s)
     cpdef template(self, uint32_t ad)
+    cpdef Rule rule(self, int64_t line_item_id)
 
 cdef class Holder:
     cdef readonly Snapshot snapshot

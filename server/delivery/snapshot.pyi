@@ -9,10 +9,12 @@ from server.delivery.leased import LeasedLines
 from server.delivery.leasing import LeaseTable
 from server.delivery.planning import PlanFile
 from server.delivery.render import AdTemplate
+from server.delivery.sightings import Rule
 
 LEASES: str
 POLL_INTERVAL_S: float
 TEMPLATES_MAX: int
+RULES_MAX: int
 
 @final
 class Snapshot:
@@ -21,10 +23,13 @@ class Snapshot:
     click_url: Callable[[int], str | None]
     lookbacks: Callable[[int], Lookbacks]
     names: memoryview
+    has_caps: bool
+    sharing: Callable[[int], memoryview]
     leased: LeasedLines
     def __init__(self, bundle: Bundle) -> None: ...
     def live(self, now_s: int) -> Live: ...
     def template(self, ad: int) -> AdTemplate: ...
+    def rule(self, line_item_id: int) -> Rule | None: ...
     def follow(
         self, plan: PlanFile | None, table: LeaseTable | None, now_s: int, replan: bool
     ) -> None: ...

@@ -16,6 +16,8 @@ from adcore.plan cimport Plan
 from server.delivery.leased cimport LeasedLines
 from server.delivery.leasing cimport LeaseTable
 
+from server.delivery.sightings cimport Rule
+
 import logging
 import os
 
@@ -30,6 +32,7 @@ POLL_INTERVAL_S = 0.1
 # Decoded templates kept a worker: at 2 KiB each, 16 MiB. Past that the table starts again,
 # which costs a decode each.
 TEMPLATES_MAX = 8192
+RULES_MAX = 65_536  # likewise what line items are capped by: some 600 bytes where they are
 
 # In the run folder, made by the agent.
 LEASES = "leases.bin"
@@ -49,6 +52,9 @@ cdef class Snapshot:
         self.names = bundle.names
         self.bundle = bundle
         self.templates = {}
+        self.rules = {}
+        self.has_caps = bundle.has_caps
+        self.sharing = bundle.sharing
         self.leased = LeasedLines(bundle.index, bundle.leased_ids, bundle.leased_lines)
         self._plan = self.index.plan()
 
@@ -86,6 +92,18 @@ cdef class Snapshot:
             self.templates.clear()
         template = self.templates[number] = self.bundle.ad(number)
         return template
+
+    cpdef Rule rule(self, int64_t line_item_id):
+        """What a line item's sightings are held to and count for; None for most."""
+        number = line_item_id
+        cdef PyObject* known = PyDict_GetItem(self.rules, number)
+        if known != NULL:
+            return <Rule> known
+        if len(self.rules) >= RULES_MAX:
+            self.rules.clear()
+        caps = self.bundle.caps(number)
+        rule = self.rules[number] = None if caps is None else Rule(line_item_id, caps)
+        return rule
 
 
 @cython.final

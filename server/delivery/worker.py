@@ -8,8 +8,10 @@ from typing import Final
 
 from server.clock import now_s
 from server.delivery.core import Core
+from server.delivery.http import Answer, Ask
 from server.delivery.snapshot import POLL_INTERVAL_S, Holder
 from server.delivery.spool import Spool
+from server.delivery.users import Users
 from server.delivery.waiting import Waiting
 from server.errors import SpoolError
 from server.metrics import Metrics
@@ -21,13 +23,35 @@ TICK_S: Final = 0.1  # how late a body may be cut off, and how old the spool's m
 GC_THRESHOLDS: Final = (50_000, 20, 1000)
 
 
+async def decided(core: Core, ask: Ask, body: bytes) -> Answer:
+    """Decide on the event loop, and wait if the decision does."""
+    decision = core.decide(ask, body)
+    if isinstance(decision, Answer):
+        return decision
+    answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+
+    def deliver(answer: Answer) -> None:
+        if not answered.done():  # the client may have gone, and its task with it
+            answered.set_result(answer)
+
+    decision.deliver = deliver
+    return await answered
+
+
 class Worker:
     """Owns the timer and the thread: `start` with the event loop, `stop` after the last answer."""
 
     def __init__(
-        self, core: Core, holder: Holder, spool: Spool, metrics: Metrics, body_timeout_s: float
+        self,
+        core: Core,
+        holder: Holder,
+        spool: Spool,
+        users: Users,
+        metrics: Metrics,
+        body_timeout_s: float,
     ) -> None:
         self.core = core
+        self.users = users
         self.waiting = Waiting(body_timeout_s)
         self._holder = holder
         self._spool = spool
@@ -39,6 +63,7 @@ class Worker:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._look()
         self._follower.start()
+        self.users.start(loop, self.core.resume)
         self._tick(loop)
         # What is alive now lives as long as the worker: the collector need not look at it again.
         gc.collect()
@@ -48,6 +73,7 @@ class Worker:
     def stop(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
+        self.users.close()
         self._ending.set()
         self._follower.join()
         self._count()

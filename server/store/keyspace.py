@@ -26,9 +26,11 @@
 | `{prefix}:{budget}:granted:WINDOW` | hash | `PERIOD/account` -> granted in this window |
 | `{prefix}:{budget}:ghosts` | set | windows whose grants may be lost |
 | `{prefix}:{budget}:servers` | hash | agent -> `sequence:window` of its last call |
+| `{prefix}:user:{HASH}` | hash | what a user was shown: `l42`, `c7`, `a3` -> its last moments |
 
-The braces around `catalog`, `plan`, `budget` and `count:SHARD` are literal: Redis Cluster hashes
-what is between them, so what shares them lies in one slot and one script may change it together.
+The braces around `catalog`, `plan`, `budget`, `count:SHARD` and `HASH` are literal: Redis Cluster
+hashes what is between them, so what shares them lies in one slot, and one script may change it
+together.
 """
 
 from typing import NamedTuple
@@ -92,6 +94,9 @@ class Keyspace(NamedTuple):
     @property
     def learned(self) -> str:
         return f"{self.prefix}:{{pace}}:state"
+
+    def user(self, hashed: str) -> str:
+        return f"{self.prefix}:user:{{{hashed}}}"
 
     @property
     def plan_current(self) -> str:
