@@ -285,7 +285,7 @@ cdef class Core:
         """The answer, or the Pending that waits for it."""
         cdef Pending pending = Pending.__new__(Pending)
         cdef int64_t at_s
-        cdef bint personal
+        cdef bint personal, elsewhen = False
         pending.started_ns = perf_ns()
         pending.received_s = at_s = now_s()
         try:
@@ -302,7 +302,7 @@ cdef class Core:
             if stated is not None:
                 if not _SECONDS(stated):
                     return _TIME
-                at_s, pending.previewed = int(stated), True
+                at_s, pending.previewed, elsewhen = int(stated), True, True
         # Read once: a swap between two reads would mix two generations.
         cdef Snapshot snapshot = self.holder.snapshot
         pending.ask = ask
@@ -311,7 +311,8 @@ cdef class Core:
         if snapshot is None:
             return self._write(pending, [])
         personal = is_personal(asked, ask.headers)
-        pending.snapshot, pending.live = snapshot, snapshot.live(at_s)
+        pending.snapshot = snapshot
+        pending.live = snapshot.booked(at_s) if elsewhen else snapshot.live(at_s)
         pending.request = to_request(asked, self.contexts.read(ask, asked.ip), personal)
         pending.visit_s = at_s
         pending.counts = not pending.previewed

@@ -21,9 +21,10 @@ cdef class Snapshot:
     cdef readonly bint has_caps
     cdef readonly object sharing    # by cap
     cdef readonly LeasedLines leased
-    cdef Live _live
+    cdef Live _live, _booked
     cdef Plan _plan
     cpdef Live live(self, int64_t now_s)
+    cpdef Live booked(self, int64_t at_s)
     cpdef template(self, uint32_t ad)
     cpdef Rule rule(self, int64_t line_item_id)
 

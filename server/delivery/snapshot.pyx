@@ -65,6 +65,16 @@ cdef class Snapshot:
             self._live = self.index.live(now_s, self._plan)
         return self._live
 
+    cpdef Live booked(self, int64_t at_s):
+        """The rows that may serve at another moment, for previews: no lease and no plan is of it.
+
+        One that changes with each such request would rebuild what all others are answered by.
+        """
+        if self._booked is None \
+                or not self._booked.valid_from_s <= at_s < self._booked.valid_until_s:
+            self._booked = self.index.live(at_s)
+        return self._booked
+
     def follow(self, plan, LeaseTable table, int64_t now_s, bint replan):
         """Serve by a PlanFile, or as booked without one, and by the leases in the table.
 
