@@ -7,14 +7,22 @@ from msgspec.structs import replace
 
 from adcore import Placement, Request
 from server.delivery import bundle, planning
+from server.delivery.capping import Capper
 from server.delivery.filling import ROUNDS_MAX, Filler
 from server.delivery.leasing import WINDOW_NS, LeaseTable
 from server.delivery.snapshot import LEASES, Holder
-from tests.delivery import NOW_S, write_bundle
+from server.delivery.visits import Visit
+from server.metrics import Metrics
+from tests.delivery import NOW_S, no_users, write_bundle
 from tests.leases import LEASED, with_goal
 
 HOUSE = 42
 DRAW = 7
+
+
+def nobody() -> Visit:
+    """A visit of somebody without a key: no cap is asked about."""
+    return Visit(None, NOW_S, True)
 
 
 class Worker:
@@ -26,7 +34,7 @@ class Worker:
         self.window = time.monotonic_ns() // WINDOW_NS
         self.slots = {}
         self.holder = Holder(folder)
-        self.filler = Filler()
+        self.filler = Filler(Capper(no_users(Metrics(folder, "worker-1"))))
         self.serve(catalog)
 
     def serve(self, catalog, generation=1):
@@ -53,7 +61,7 @@ class Worker:
         request = Request(
             placements=[Placement(name=f"p{n}", site=10, ad_types=[1]) for n in range(placements)]
         )
-        wins = self.filler.fill(request, snapshot, snapshot.live(NOW_S), draw, billed)
+        wins = self.filler.fill(request, snapshot, snapshot.live(NOW_S), draw, billed, nobody())
         return [[(win.line_item_id, win.lease) for win in won] for won in wins]
 
 
@@ -127,7 +135,7 @@ def test_what_a_round_took_is_given_back_when_another_winner_is_refused(tmp_path
     worker.grant(39, 5)
     request = Request(placements=[Placement(name="p", site=10, ad_types=[1], count=2)])
     snapshot = worker.holder.snapshot
-    (won,) = worker.filler.fill(request, snapshot, snapshot.live(NOW_S), DRAW, True)
+    (won,) = worker.filler.fill(request, snapshot, snapshot.live(NOW_S), DRAW, True, nobody())
     leases = {win.line_item_id: win.lease for win in won}
     # The first has its unit of the last round only; the second had none.
     assert leases[39] == worker.window
