@@ -1,11 +1,11 @@
 """A process that asks pods for ads and shows them, open loop, as pages do behind a balancer.
 
-python -m tests.drill.shopper SEED RATE PORT...
+python -m tests.drill.shopper SEED RATE PATIENCE_S PORT...
 
 Of the ads it is given some are shown at once, some after minutes, some so late that nobody pays,
-some twice and some never. What gets no answer is sent again, to another pod: each showing counts
-for somebody. At SIGTERM no new requests begin; it waits for what is on its way, and prints what
-happened as JSON.
+some twice and some never; none later than PATIENCE_S. What gets no answer is sent again, to another
+pod: each showing counts for somebody. At SIGTERM no new requests begin; it waits for what is on its
+way, and prints what happened as JSON.
 """
 
 import asyncio
@@ -31,12 +31,13 @@ SITE: Final = 10
 
 
 class Shopper:
-    def __init__(self, seed: int, client: Client) -> None:
+    def __init__(self, seed: int, client: Client, patience_s: float) -> None:
         self.given: Counter[int] = Counter()  # by line item
         self.empty = 0
         self.latencies_ms: list[float] = []
         self._dice = random.Random(f"shopper {seed}")
         self._client = client
+        self._patience_s = patience_s
         self._number = 0
 
     async def run(self, rate: float, ending: asyncio.Event) -> None:
@@ -74,16 +75,16 @@ class Shopper:
     async def _show(self, path: str, headers: str) -> None:
         dice = self._dice
         _, first_s, last_s = dice.choices(WHEN_S, [part for part, _, _ in WHEN_S])[0]
-        await asyncio.sleep(dice.uniform(first_s, last_s))
+        await asyncio.sleep(min(dice.uniform(first_s, last_s), self._patience_s))
         for _ in range(2 if dice.random() < TWICE else 1):
             await self._client.send("GET", path, headers, b"", dice.randrange(64))
 
 
-async def run(seed: int, rate: float, ports: list[int]) -> None:
+async def run(seed: int, rate: float, patience_s: float, ports: list[int]) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     client = Client(ports)
-    shopper = Shopper(seed, client)
+    shopper = Shopper(seed, client, patience_s)
     await shopper.run(rate, ending)
     latencies = sorted(shopper.latencies_ms)
     print(
@@ -104,4 +105,5 @@ async def run(seed: int, rate: float, ports: list[int]) -> None:
 
 if __name__ == "__main__":
     die_with(os.getppid())
-    asyncio.run(run(int(sys.argv[1]), float(sys.argv[2]), [int(port) for port in sys.argv[3:]]))
+    seed, rate, patience_s, *ports = sys.argv[1:]
+    asyncio.run(run(int(seed), float(rate), float(patience_s), [int(port) for port in ports]))

@@ -31,11 +31,10 @@ from tests.drill.drill import Helper, recount, redis_of, stamp
 from tests.serving import publish
 
 # What is booked: impressions a line item, or money for them.
-GOALS: Final = (50, 50, 100, 200, 500, 1_000, 2_000, 5_000, 20_000, 100_000, 10**7)
+GOALS: Final = (3, 5, 10, 50, 50, 100, 200, 500, 1_000, 2_000, 5_000, 20_000, 100_000, 10**7)
 CPM_MICROS: Final = 2_500_000
 CAMPAIGN_GOAL: Final = 3_000  # shared by SHARING line items
 SHARING: Final = 4
-SETTLED_S: Final = 200.0  # from the last ad given until its window is settled
 
 
 class Plan(NamedTuple):
@@ -46,6 +45,7 @@ class Plan(NamedTuple):
     failovers: int = 3
     flushes: int = 2
     outage_s: float = 300
+    patience_s: float = 150  # after which nobody shows an ad any more; paid is until 120
 
 
 def catalog() -> Catalog:
@@ -183,10 +183,11 @@ def run(cluster: Cluster, plan: Plan) -> dict[str, Any]:
     assert until(lambda: all(status_of(pod.port, "/ping") == 200 for pod in cluster.pods), 120), (
         "not ready"
     )
-    shopper = Helper("shopper", plan.seed, plan.rate, *(pod.port for pod in cluster.pods))
+    ports = (pod.port for pod in cluster.pods)
+    shopper = Helper("shopper", plan.seed, plan.rate, plan.patience_s, *ports)
     harm = Harm(cluster, plan)
     harm.run()
-    seen = shopper.stop(SETTLED_S + 60)
+    seen = shopper.stop(plan.patience_s + 60)
     time.sleep(5)
     cluster.wait_counted(180)
     return {
