@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from benchmarks.pacing_leases import CLOSED_S, WINDOW_S, Accounts
 from benchmarks.pacing_world import SEEN_SHARE, START_S, World, goals_of, supply_of
 from server.pacing import pace
+from server.pacing.accounts import ESTIMATE_MARGIN_PERCENT, EVENT_PARTS, MILLION
 from server.pacing.goals import CLICK, PPM, Seen
 
 Numbers = NDArray[np.float64]
@@ -28,9 +29,6 @@ SAMPLE_S: Final = 300
 RING: Final = 1024
 READY_S: Final = 600  # one unit is kept ready for an item wanted so lately
 USE_S: Final = 10.0  # over which a server knows its own use
-# What accounts that limit clicks are kept in. In whole clicks a lease of three impressions would
-# take one, and give nothing back: small goals starve (`run(world, "ours", click_parts=1)`).
-CLICK_PARTS: Final = 1000
 REBUILD_S: Final = 10  # from a wipe until the ledger has written its counts again
 
 
@@ -100,7 +98,8 @@ class Ledger:
         return self.windows.get(window, np.zeros(len(self.clicks), np.int64))
 
 
-def run(world: World, rule: str, click_parts: int = CLICK_PARTS) -> Outcome:
+def run(world: World, rule: str, click_parts: int = EVENT_PARTS) -> Outcome:
+    """With `click_parts=1`, accounts are kept in whole clicks: small goals starve."""
     draw = np.random.default_rng((world.seed, RULES.index(rule)))
     ledger = Ledger(world, draw)
     seller = (
@@ -145,7 +144,8 @@ class Leasing:
         self.state = pace.State.fresh(self.goals)
         window = START_S // WINDOW_S
         # As server/pacing/accounts.py has it: an impression takes a quarter more than was booked.
-        takes = np.where(world.event == CLICK, world.booked * 1.25, 1.0) * 1e6
+        margin = ESTIMATE_MARGIN_PERCENT / 100
+        takes = np.where(world.event == CLICK, world.booked * margin, 1.0) * MILLION
         self.parts = np.where(world.event == CLICK, click_parts, 1)
         self.accounts = Accounts(
             world.budget * self.parts, np.ceil(takes * self.parts).astype(np.int64), window - 1

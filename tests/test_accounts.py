@@ -12,6 +12,7 @@ from adcore.catalog import Budget, Campaign, Cpa, Cpc, Cpm, Flat, Goal, LineItem
 from adcore.zones import zone_names
 from server.pacing.accounts import (
     COST_PER_MILLION_MAX,
+    EVENT_PARTS,
     EVER,
     Account,
     accounts_of,
@@ -19,7 +20,9 @@ from server.pacing.accounts import (
     line_item_accounts,
     period,
 )
+from server.store.budgets import AMOUNT_MAX, GHOSTS_MAX, WANT_MAX, Call, Limit, Want
 from tests.catalogs import minimal
+from tests.sim.budget_twin import WINDOW_US, BudgetTwin
 
 WINDOW_S = 10
 QUARTER_S = 900
@@ -83,11 +86,11 @@ def test_a_flat_line_item_spends_nothing_of_its_campaign_s_budget():
         (Cpm(1), "micros", 1000, 1),
         (Cpm(1), "micros", 1001, 2),
         (Cpm(10**15), "micros", 10**6, 10**18),
-        (Cpc(400_000, 1500), "clicks", 1000, 2),  # 1.5, and a quarter more: 1.875
-        (Cpc(400_000, 1500), "clicks", 1, 1),
+        (Cpc(400_000, 1500), "clicks", 1000, 1875),  # 1.5 and a quarter more, in thousandths
+        (Cpc(400_000, 1500), "clicks", 1, 2),
         (Cpc(400_000, 1500), "micros", 1000, 750_000),
         (Cpc(400_000, 0), "clicks", 10**6, 0),
-        (Cpa(14_000_000, 650), "conversions", 10**6, 813),
+        (Cpa(14_000_000, 650), "conversions", 10**6, 812_500),
         (Cpa(14_000_000, 650), "micros", 1, 11_375),
         (Cpc(10**15, 10**6), "micros", 10**6, COST_PER_MILLION_MAX),
     ],
@@ -112,6 +115,52 @@ def test_a_window_may_grant_a_fiftieth_or_five_impressions():
     assert Account("a", "", 10**6 + 1, 10**6).window_max == 20_001
     assert Account("a", "", 50, 10**6).window_max == 5
     assert Account("a", "", 50, 30 * 10**6).window_max == 150  # one impression takes 30
+
+
+def test_clicks_and_conversions_are_reckoned_in_thousandths_and_nothing_else_is():
+    for unit, rate in (("clicks", Cpc(400_000, 1500)), ("conversions", Cpa(400_000, 1500))):
+        goal = Goal(unit, 50, 7)
+        found = of(item(rate=rate, goal=goal, budget=Budget(900)), goal=goal)
+        limits = {key: account.limit for key, account in found.items()}
+        assert limits[f"l42.{unit}", ""] == limits[f"c7.{unit}", ""] == 50_000
+        assert limits[f"l42.{unit}", "Europe/Berlin"] == 7000
+        assert limits["l42.micros", ""] == 900
+        assert found[f"l42.{unit}", ""].window_max == 1000
+        assert (found[f"l42.{unit}", ""].parts, found["l42.micros", ""].parts) == (EVENT_PARTS, 1)
+
+
+def test_the_largest_goal_is_a_whole_number_to_a_script():
+    largest = 10**12  # of `adcore.catalog.Units`
+    goal = Goal("clicks", largest, largest)
+    accounts = line_item_accounts(item(rate=Cpc(400_000, 10**6), goal=goal), CAMPAIGN)
+    for account in accounts:
+        # All that it may come to: spent, out, and held back by as many ghosts as there may be.
+        assert account.limit + GHOSTS_MAX * account.window_max < AMOUNT_MAX
+        assert account.limit + account.cost(WANT_MAX) < AMOUNT_MAX
+    msgspec.convert({"unit": "clicks", "total": largest}, Goal)
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.convert({"unit": "clicks", "total": largest + 1}, Goal)
+
+
+@pytest.mark.parametrize(("parts", "starves"), [(EVENT_PARTS, False), (1, True)])
+def test_small_leases_leave_a_small_click_goal_alone(monkeypatch, parts, starves):
+    """Thirty servers show two impressions of three in each window, and nobody clicks."""
+    monkeypatch.setattr("server.pacing.accounts.EVENT_PARTS", parts)
+    goal = Goal("clicks", 50)
+    [account] = line_item_accounts(item(rate=Cpc(400_000, 1000), goal=goal), CAMPAIGN)
+    limit = Limit(EVER, account.name, account.limit, account.window_max)
+    want = [Want(3, ((0, account.cost(3)),))]
+    twin, start, granted = BudgetTwin(), 1000, 0
+    twin.reset(start - 2, start - 1, (EVER,), (start - 2) * WINDOW_US)
+    assert twin.settle(start - 1, {}) is None
+    assert twin.open(start - 1, {EVER: {account.name: 0}}) is None
+    for window in range(start, start + 18):  # as many as are never settled
+        for server in range(30):
+            back = {window - 1: {limit.field: account.refund(1)}} if window > start else {}
+            call = Call(f"s{server}", window, 0, window, [limit], want, back)
+            granted += sum(twin.grant(call, window * WINDOW_US).granted)
+    assert (granted < 18 * 30 * 3) == starves
+    assert (twin.out()[limit.field] > 0.04 * account.limit) == starves
 
 
 # -- days

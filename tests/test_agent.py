@@ -5,7 +5,9 @@ import time
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
+from adcore.catalog import Cpc, Goal
 from server import families as table
 from server.delivery import agent as agents
 from server.delivery import bundle
@@ -87,6 +89,29 @@ def test_who_is_wanted_gets_a_unit_then_as_much_as_it_uses(server):
     assert server.count(table.LEASE_UNITS, "granted") == server.out()
     assert server.count(table.LEASES_HELD) == server.left()
     assert server.count(table.LEASE_LINES) == 1
+
+
+def test_small_leases_of_a_click_goal_take_thousandths_and_return_them(
+    tmp_path, redis_url, monkeypatch
+):
+    catalog = with_goal(None)
+    sponsor, house = catalog.line_items
+    clicks = replace(sponsor, rate=Cpc(400_000, 1000), goal=Goal("clicks", 50))
+    catalog = replace(catalog, line_items=(clicks, house))
+    open_accounts(redis_url, catalog).close()
+    server = Server(tmp_path, redis_url, catalog)
+    server.agent.step()
+    for _ in range(4):
+        server.take(3)
+        server.agent.step()
+    granted = server.count(table.LEASE_UNITS, "granted")
+    out = server.store.out()["ever/l40.clicks"]
+    # Each grant is rounded up to a thousandth, not to a click.
+    assert 0 < out <= 1.25 * granted + 5 < 100
+    left = server.left()
+    monkeypatch.setattr(agents, "SLEEPS_AFTER_S", -1.0)
+    server.agent.step()
+    assert out - server.store.out()["ever/l40.clicks"] == 5 * left // 4 > 0
 
 
 @pytest.mark.parametrize("per_second", [1, 10, 1000])

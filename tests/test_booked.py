@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from adcore.catalog import Budget, Catalog, Cpm, Daypart, Expression, Flight, Goal
+from adcore.catalog import Budget, Catalog, Cpc, Cpm, Daypart, Expression, Flight, Goal
 from server.events.leases import closes_s
 from server.pacing import pace
 from server.pacing.booked import QUARTER_S, booked, named_sites
@@ -184,6 +184,17 @@ def test_accounts_add_up_over_shards_days_and_a_campaign_s_line_items():
         "ever/l41.micros": 1_600_000,
         "2026-12-01/l41.micros": 1_600_000,
     }
+
+
+def test_goals_and_what_is_seen_of_them_are_in_whole_clicks():
+    shard = Shard(NOW_S)
+    shard.bill(40, Spent(9000, 9), NOW_S)
+    made = booked(catalog(goal=Goal("clicks", 10), rate=Cpc(400_000, 1000)), NOW_S)
+    clicks = place(made, "ever/l40.clicks")
+    billed = Counted([shard], 1).look(made)
+    assert (made.goals.limit[clicks], billed.spent[clicks]) == (10, 9)
+    # A window may grant a fifth of a click: five of them hold back the one that is left.
+    assert [bool(seen_of(made, billed, ghosts).blocked[0]) for ghosts in (4, 5)] == [False, True]
 
 
 def test_a_quarter_that_is_final_is_read_once():

@@ -277,6 +277,27 @@ def test_redis_s_own_clock_and_a_script_it_has_forgotten(store):
     assert abs(answer.now_us - store.now_us()) < 5_000_000
 
 
+def test_the_largest_click_goal_is_exact_to_a_thousandth(store):
+    """10^12 clicks in thousandths, all but three of them spent."""
+    most, name = 10**12 * 1000, "l1.clicks"
+    now = store.now_us() // WINDOW_US
+    moment_us = now * WINDOW_US + 1
+    assert store.reset(now - 3, now - 2, [], (now - 3) * WINDOW_US) is None
+    for window in (now - 2, now - 1):
+        assert store.settle(window, {}) is None
+    assert store.open(now - 1, {"ever": {name: most - 3001}}) is None
+    limits = [Limit("ever", name, most, most // 50)]
+    granter = Granter(store, "s")
+    answer = granter.ask(now, limits, [Want(1, ((0, 2999),))], {}, moment_us)
+    assert (answer.status, answer.granted) == ("granted", [1])
+    answer = granter.ask(now, limits, [Want(2, ((0, 3),)), Want(2, ((0, 2),))], {}, moment_us)
+    assert answer.granted == [1, 0]  # two thousandths, and none for who is next
+    assert store.out() == {f"ever/{name}": 3001}
+    assert store.settle(now, {"ever": {name: 2999}}) is None
+    assert store.opened("ever") == {name: most - 2}
+    assert store.out() == {}
+
+
 def test_without_the_replicas_asked_for_a_grant_may_not_be_used(redis_url):
     store = BudgetStore(connect(redis_url), Keyspace(), replicas=1)
     made = Made(store, limit())

@@ -70,6 +70,9 @@ def test_it_shows_what_redis_has(adcore, world):
     ever = next(each for each in line["limits"] if each["key"] == "ever/l40.impressions")
     assert (ever["billed"], ever["leased"], ever["limit"]) == (7, 0, 1000)
     assert sum(line["hours"]) == 7
+    clicked = next(each for each in document["line_items"] if each["id"] == 41)
+    limits = {each["key"]: each["limit"] for each in clicked["limits"]}
+    assert limits["ever/l41.clicks"] == catalog().line_items[1].goal.total  # whole ones
     table = adcore("pace")
     assert "Front page takeover" in table
     assert "led by host:1:ab" in table

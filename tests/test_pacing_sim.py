@@ -14,9 +14,10 @@ from benchmarks import pacing_figures
 from benchmarks.pacing import step_times
 from benchmarks.pacing_leases import Accounts
 from benchmarks.pacing_sim import Leasing, run
-from benchmarks.pacing_world import World, make
+from benchmarks.pacing_world import SEEN_SHARE, World, make
 from server.pacing import pace
-from server.pacing.goals import ASAP, IMPRESSION
+from server.pacing.accounts import EVENT_PARTS
+from server.pacing.goals import ASAP, CLICK, EVEN, IMPRESSION
 from server.store.budgets import Call, Limit, Want
 from tests.sim.budget_twin import WINDOW_US, BudgetTwin
 
@@ -115,6 +116,27 @@ def test_click_goals_starve_when_they_are_kept_in_whole_clicks():
     assert "pace_rms" in missed(played(click_parts=1))
 
 
+def clicks_only(items: int = 4, ctr: float = 0.001) -> World:
+    """Goals of 50 clicks, each with twice as much supply as it needs."""
+    made = make(0, items=items, seconds=2 * FLIGHT_S, servers=12, pools=items, troubles=False)
+    each, eligible = np.ones(items), 0.05
+    full = made.servers * made.traffic.sum() * SEEN_SHARE * ctr * eligible
+    return replace(
+        made, pool=np.arange(items), before=np.arange(items), eligible=each * eligible,
+        requests=each * 100 / full, budget=np.full(items, 50), supply=each * 100,
+        event=np.full(items, CLICK), chance=each * ctr, booked=each * ctr,
+        pacing=np.full(items, EVEN), guess=each, strength=each * 25,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize(("parts", "delivered"), [(EVENT_PARTS, True), (1, False)])
+def test_a_goal_of_50_clicks_at_a_thousandth_is_delivered(parts, delivered):
+    made = clicks_only()
+    billed = run(made, "ours", click_parts=parts).billed
+    assert (billed >= 0.99 * made.budget).all() == delivered, billed
+    assert (billed <= 1.06 * made.budget).all()  # more than the budget is free, by the report
+
+
 def test_a_step_is_solved_in_a_fraction_of_its_time():
     # A tenth of the line items in the time that all of them may take: no bound is so near that
     # a busy machine breaks it, and a loop over line items would be beyond it.
@@ -131,7 +153,9 @@ class Both:
         self.random, self.servers = random, servers
         self.window = 1000
         self.limit = np.array([random.choice((3, 50, 1000, 10**7)) for _ in range(items)])
-        per_million = np.array([random.choice((10**6, 12_500, 10**9 + 7)) for _ in range(items)])
+        per_million = np.array(
+            [random.choice((10**6, 1_250_000, 12_500, 10**9 + 7)) for _ in range(items)]
+        )
         self.arrays = Accounts(self.limit, per_million, self.window - 1)
         self.twin = BudgetTwin()
         self.limits = [

@@ -5,7 +5,7 @@ from random import Random
 import msgspec
 import pytest
 
-from adcore.catalog import Budget, Catalog, Cpm, Goal
+from adcore.catalog import Budget, Catalog, Cpa, Cpc, Cpm, Goal
 from server.events.leases import closed_window, closes_s, window_of, window_start_s
 from server.pacing.accounts import accounts_of, period
 from server.pacing.settling import SETTLED_A_STEP_MAX, Settling, Step
@@ -168,6 +168,47 @@ def test_a_limit_that_is_new_starts_with_what_was_spent_before(client):
     made.shards[0].count(closes_s(CLOSED + 9))
     made.step(NOW_S + 90)
     assert made.box.opened(tokyo)["c30.micros"] == 26_000
+
+
+def test_clicks_and_conversions_are_opened_and_settled_in_thousandths(client):
+    made, one = Made(client), catalog()
+    goals = Goal("clicks", 50), Goal("conversions", 50)
+    rates = Cpc(400_000, 1000), Cpa(400_000, 1000)
+    lines = tuple(
+        msgspec.structs.replace(line, goal=goal, rate=rate)
+        for line, goal, rate in zip(one.line_items, goals, rates, strict=True)
+    )
+    made.settling.take(msgspec.structs.replace(one, line_items=lines))
+    spent = Spent(9000, 3, 2, 5 * 400_000_000)
+    made.shards[0].count(NOW_S, (1, CLOSED, spent), (2, CLOSED, spent))
+    made.step(NOW_S)
+    made.shards[0].count(NOW_S + 10, (1, CLOSED + 1, spent), (2, CLOSED + 1, spent))
+    for times in (1, 2):
+        opened = made.box.opened("ever")
+        assert opened["l1.clicks"] == 3000 * times
+        assert opened["l2.conversions"] == 2000 * times
+        assert opened["l1.micros"] == 2_000_000 * times
+        assert opened["c30.impressions"] == 18_000 * times
+        made.step(NOW_S + 10)
+
+
+def test_counts_that_redis_let_go_of_are_not_unspent(client):
+    """A log that stood still for hours has an old time, and its windows are gone."""
+    made = Made(client)
+    made.step(NOW_S)
+    made.shards[0].count(NOW_S + 30, (1, CLOSED + 1, impressions(3)))
+    client.delete(Keyspace().count_bucket(0, window(CLOSED + 1)))  # as by its expiry
+    assert made.step(NOW_S + 7500) == Step()
+    assert made.settled() == CLOSED
+    assert made.step(NOW_S + 30).settled == 3  # by its own time alone nothing would tell
+
+
+def test_nothing_is_opened_of_counts_that_redis_let_go_of(client):
+    made = Made(client)
+    made.step(NOW_S)
+    made.settling.take(catalog(budget=Budget(10**9)))
+    assert made.step(NOW_S + 7500).opened == 0
+    assert made.step(NOW_S).opened == 1
 
 
 def test_a_line_item_that_is_gone_is_still_its_campaign_s(client):

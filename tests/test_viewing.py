@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import msgspec
 import numpy as np
 
-from adcore.catalog import Daypart, Flight, FrequencyCap, Goal
+from adcore.catalog import Cpc, Daypart, Flight, FrequencyCap, Goal
 from server.pacing import pace
 from server.pacing.booked import QUARTER_S, booked
 from server.pacing.counted import Counted
@@ -20,7 +20,7 @@ from tests.test_booked import NOW_S, Shard, catalog
 
 
 def known(
-    shard: Shard | None = None, *, plan: bool = True, rate: int = 1_000_000, **fields
+    shard: Shard | None = None, *, plan: bool = True, rate_ppm: int = 1_000_000, **fields
 ) -> Known:
     of = catalog(**fields)
     made = booked(of, NOW_S)
@@ -35,7 +35,7 @@ def known(
         state=state,
         supply=supply,
         billed=billed,
-        rates_ppm={40: rate, 41: rate} if plan else None,
+        rates_ppm={40: rate_ppm, 41: rate_ppm} if plan else None,
         accounts=dict.fromkeys(made.goals.keys, (0, 3)),
         ghosts=0,
         quarters=shard.by_quarter,
@@ -92,6 +92,18 @@ def test_what_ghosts_hold_is_told():
     assert first(of).hint
 
 
+def test_clicks_are_shown_whole_and_held_back_to_the_thousandth():
+    of = known(rate=Cpc(400_000, 1000), goal=Goal("clicks", 10))
+    of.accounts["ever/l40.clicks"] = (8000, 1001)
+    limit = first(of).limits[0]
+    assert (limit.key, limit.limit, limit.leased) == ("ever/l40.clicks", 10, 2)
+    assert limit.window_max == 1  # 200 thousandths
+    of.ghosts = 4  # 800 thousandths, of the 999 that are left
+    assert first(of).reason != "no_lease"
+    of.ghosts = 5
+    assert first(of).reason == "no_lease"
+
+
 def test_a_hint_names_what_it_may_be_and_does_not_claim_it():
     of = known(frequency_caps=(FrequencyCap(3, 86_400),))
     of.state.slow_due[:] = 1e6  # a million were due, and none came
@@ -104,7 +116,7 @@ def test_a_hint_names_what_it_may_be_and_does_not_claim_it():
 
 
 def test_throttled_is_a_plan_at_work():
-    of = known(rate=200_000)
+    of = known(rate_ppm=200_000)
     of.state.slow_due[:] = of.state.slow_seen[:] = 1e5
     standing = first(of)
     assert standing.rate_ppm == 200_000

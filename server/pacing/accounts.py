@@ -7,7 +7,8 @@ time have the same name; they differ in their period.
 
 Impressions and the micros of a CPM rate are certain once an ad is sent, so their accounts are never
 overspent. Clicks, conversions and what is paid for them come later or never: an impression takes
-its probability, as booked, times ESTIMATE_MARGIN.
+its probability, as booked, times ESTIMATE_MARGIN. Accounts of clicks and conversions are reckoned
+in thousandths (EVENT_PARTS), here and in Redis alone: what people and `pace` see is whole.
 """
 
 from collections.abc import Iterator
@@ -24,6 +25,12 @@ MILLION: Final = 1_000_000
 WINDOW_PARTS: Final = 50  # one window may grant a fiftieth of a limit
 WINDOW_IMPRESSIONS_MIN: Final = 5  # ... or what so many impressions take, if that is more
 
+# An impression takes about a thousandth of a click. In whole ones a lease of three took a click and
+# gave none of it back, so small goals starved: most of what they had left was set aside for shows
+# that bring nothing. Goals are at most 10^12 units, so amounts in thousandths are far below 2^53.
+EVENT_PARTS: Final = 1000
+_EVENTS: Final = (".clicks", ".conversions")
+
 # Clicks of a day vary around what was booked; what is set aside and not clicked comes back within
 # three minutes, so a margin costs a line item nothing but the speed of its last few units.
 ESTIMATE_MARGIN_PERCENT: Final = 125
@@ -37,8 +44,13 @@ class Account(NamedTuple):
 
     name: str  # of its owner and unit
     zone: str  # whose days it has; empty: for all time
-    limit: int
+    limit: int  # in parts of its unit, as are all its amounts
     cost_per_million: int  # what a million impressions take, rounded up
+
+    @property
+    def parts(self) -> int:
+        """In how many parts one of its unit is reckoned."""
+        return parts_of(self.name)
 
     def period(self, moment_s: int) -> str:
         """Which account of this name a moment belongs to."""
@@ -59,6 +71,11 @@ class Account(NamedTuple):
     def window_max(self) -> int:
         """What one window may grant: so much at most is lost from sight with one window."""
         return max(self.cost(WINDOW_IMPRESSIONS_MIN), -(-self.limit // WINDOW_PARTS))
+
+
+def parts_of(name: str) -> int:
+    """In how many parts one unit of the account of this name is reckoned."""
+    return EVENT_PARTS if name.endswith(_EVENTS) else 1
 
 
 def accounts_of(catalog: Catalog) -> dict[int, tuple[Account, ...]]:
@@ -91,7 +108,7 @@ def campaign_prefix(number: int) -> str:
 def _owned(prefix: str, owner: LineItem | Campaign, rate: Rate) -> Iterator[Account]:
     if owner.goal is not None:
         unit, goal = owner.goal.unit, owner.goal
-        cost = _units_per_million(unit, rate)
+        cost = _parts_per_million(unit, rate)
         yield from _limits(f"{prefix}{unit}", owner.time_zone, goal.total, goal.daily, cost)
     # A flat rate spends no budget: only its campaign may have one, for others beside it.
     if owner.budget is not None and not isinstance(rate, Flat):
@@ -103,21 +120,22 @@ def _owned(prefix: str, owner: LineItem | Campaign, rate: Rate) -> Iterator[Acco
 def _limits(
     name: str, owner_zone: str, total: int | None, daily: int | None, cost: int
 ) -> Iterator[Account]:
+    parts = parts_of(name)
     if total is not None:
-        yield Account(name, "", total, cost)
+        yield Account(name, "", total * parts, cost)
     if daily is not None:
-        yield Account(name, owner_zone, daily, cost)
+        yield Account(name, owner_zone, daily * parts, cost)
 
 
-def _units_per_million(unit: str, rate: Rate) -> int:
+def _parts_per_million(unit: str, rate: Rate) -> int:
     match unit, rate:
-        case "clicks", Cpc(ctr_ppm=ppm):
-            return _with_margin(ppm)
-        case "conversions", Cpa(conversion_ppm=ppm):
-            return _with_margin(ppm)
-    # An impression is one. Of the others the catalog's rules let nothing else through, and
-    # were it there, each impression would be taken for one: too little, rather than too much.
-    return MILLION
+        case "impressions", _:
+            return MILLION
+        case ("clicks", Cpc(ctr_ppm=ppm)) | ("conversions", Cpa(conversion_ppm=ppm)):
+            return _with_margin(ppm * EVENT_PARTS)
+    # The catalog's rules let nothing else through, and were it there, each impression would be
+    # taken for one: too little, rather than too much.
+    return MILLION * EVENT_PARTS
 
 
 def _micros_per_million(rate: Rate) -> int:

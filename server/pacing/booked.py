@@ -190,7 +190,7 @@ class _Making:
             event=_whole(event for event, _ in rates),
             booked_ppm=_whole(ppm for _, ppm in rates),
             keys=tuple(self._places),
-            limit=_numbers(limited.account.limit for limited in limits),
+            limit=_numbers(each.account.limit / each.account.parts for each in limits),
             begin_s=_numbers(begins),
             close_s=_numbers(closes),
             pacing=_whole(self._pacing),

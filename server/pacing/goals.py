@@ -52,7 +52,7 @@ class Goals:
     keys: tuple[str, ...]
     """[a] an account's name with its period, `ever/l42.impressions`, `2026-11-30/c7.micros`."""
     limit: Numbers
-    """[a] impressions, clicks, conversions or micros; > 0."""
+    """[a] whole impressions, clicks, conversions or micros; > 0."""
     begin_s: Numbers
     close_s: Numbers
     """[a] when it is to be spent: its flight, or one local day of it. close > begin."""

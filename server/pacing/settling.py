@@ -13,11 +13,13 @@ from typing import Final, NamedTuple, Protocol, TypeAlias
 from adcore.catalog import Catalog
 from server.events.leases import closed_window, window_of, window_start_s
 from server.pacing.accounts import (
+    EVENT_PARTS,
     EVER,
     accounts_of,
     campaign_prefix,
     day_bounds_s,
     line_item_prefix,
+    parts_of,
     period,
 )
 from server.store import buckets
@@ -41,7 +43,9 @@ ByOwner: TypeAlias = dict[str, Spent]
 class Ledger(Protocol):
     """What a shard has counted, as `CountsStore` tells it."""
 
-    def spent(self, wanted: Iterable[Bucket], /) -> tuple[int | None, list[SpentByLine]]: ...
+    def spent(
+        self, wanted: Iterable[Bucket], now_s: int = 0, /
+    ) -> tuple[int | None, list[SpentByLine]]: ...
 
 
 class Accounts(Protocol):
@@ -106,7 +110,7 @@ class Settling:
                 return Step()
         if state.settled < self._settled:  # Redis went back, and may have lost openings too
             self.forget()
-        settled = self._settle(state.settled, closed)
+        settled = self._settle(state.settled, closed, now_s)
         self._settled = state.settled + settled
         opened = self._open(self._settled, now_s)
         return Step(True, was_reset, settled, opened)
@@ -119,12 +123,12 @@ class Settling:
         known = [time_s for time_s in times if time_s is not None]
         return closed_window(min(known)) if known and len(known) == len(times) else None
 
-    def _settle(self, last: int, closed: int) -> int:
+    def _settle(self, last: int, closed: int, now_s: int) -> int:
         """Settle what is closed, but not all at once; give how many windows."""
         if closed - last > UNSETTLED_MAX:
             return 0  # their counts may be gone: the next grant finds that, and asks for a reset
         for window in range(last + 1, min(closed, last + SETTLED_A_STEP_MAX) + 1):
-            spent = self._read([buckets.window(window)], window)
+            spent = self._read([buckets.window(window)], window, now_s)
             if spent is None:
                 return window - last - 1
             billed = self._by_account(window, spent[0])
@@ -132,11 +136,15 @@ class Settling:
                 return window - last - 1  # another control was faster, or it is lost
         return max(0, min(closed - last, SETTLED_A_STEP_MAX))
 
-    def _read(self, wanted: Sequence[Bucket], closed: int) -> list[SpentByLine] | None:
-        """Add up the shards' buckets; None if one of them has not closed that window (any more)."""
+    def _read(self, wanted: Sequence[Bucket], closed: int, now_s: int) -> list[SpentByLine] | None:
+        """Add up the shards' buckets; None if one of them has not closed that window (any more).
+
+        By Redis's clock too: it lets go of counts by that, and of a log that stood still for hours
+        it may have let go of what is not settled yet. Gone is not unspent.
+        """
         found = []
         for shard in self._shards:
-            time_s, spent = shard.spent(wanted)
+            time_s, spent = shard.spent(wanted, now_s)
             if time_s is None or closed_window(time_s) < closed:
                 return None
             found.append(spent)
@@ -201,7 +209,7 @@ class Settling:
             for when, zone in missing
         }
         wanted = sorted({bucket for both in parts.values() for of in both for bucket in of})
-        read = self._read(wanted, settled)
+        read = self._read(wanted, settled, now_s)
         if read is None:
             return None
         by_bucket = dict(zip(wanted, map(self._by_owner, read), strict=True))
@@ -227,10 +235,10 @@ class Settling:
 
 
 def named(prefix: str, spent: Spent) -> Iterator[tuple[str, int]]:
-    """Name what was spent in each unit; micros are rounded up."""
+    """Name what was spent, as accounts are reckoned; micros are rounded up."""
     yield f"{prefix}impressions", spent.impressions
-    yield f"{prefix}clicks", spent.clicks
-    yield f"{prefix}conversions", spent.conversions
+    yield f"{prefix}clicks", spent.clicks * EVENT_PARTS
+    yield f"{prefix}conversions", spent.conversions * EVENT_PARTS
     yield f"{prefix}micros", -(-spent.revenue_nanos // 1000)
 
 
@@ -238,7 +246,7 @@ def _amount(total: Mapping[str, int], name: str) -> int:
     """What an account spent, of what was summed by `Spent`'s names."""
     if name.endswith(MICROS):
         return -(-total[f"{name.removesuffix(MICROS)}revenue_nanos"] // 1000)
-    return total[name]
+    return total[name] * parts_of(name)
 
 
 def _day_of(window: int, zone: str) -> str:

@@ -157,7 +157,8 @@ def _blocked(booked: Booked, billed: Billed, ghosts: int | None) -> Flags:
     goals = booked.goals
     if ghosts is None:
         return np.ones(goals.lines, np.bool_)
-    held = ghosts * np.array([limited.account.window_max for limited in booked.limits], np.float64)
+    accounts = [limited.account for limited in booked.limits]
+    held = ghosts * np.array([each.window_max / each.parts for each in accounts], np.float64)
     left = goals.limit - billed.spent
     found = np.zeros(goals.lines, np.bool_)
     found[goals.use_line[((left > 0) & (left <= held))[goals.use_account]]] = True

@@ -91,9 +91,9 @@ class Limit(Struct, frozen=True, kw_only=True):
     is_campaign: bool  # shared with the campaign's other line items
     is_daily: bool
     limit: int
-    window_max: int = 0  # the most that is granted in ten seconds
+    window_max: int = 0  # the most that is granted in ten seconds, rounded up
     billed: int  # of its period, by the ledger
-    leased: int | None = None  # granted and not settled: some of it is billed already
+    leased: int | None = None  # granted and not settled, rounded up: some is billed already
     planned: int | None = None  # what its plan wants by now
     forecast: int | None = None  # at its end
     begins_s: int

@@ -50,7 +50,8 @@ class Known:
     rates_ppm: Mapping[int, int] | None
     """By line item, in force; None: there is no plan that servers use."""
     accounts: Mapping[str, tuple[int, int]] | None
-    """Base and open of each account that is open, by PERIOD/ACCOUNT; None: not known."""
+    """Base and open of each account that is open, in its parts, by PERIOD/ACCOUNT; None: not
+    known."""
     ghosts: int
     """Windows whose grants may be lost."""
     quarters: Mapping[int, SpentByLine]
@@ -78,7 +79,7 @@ def standings(known: Known) -> list[Standing]:
     for line, *use in zip(goals.use_line.tolist(), goals.use_account.tolist(), left, strict=True):
         uses[line].append((use[0], use[1]))
     advertisers = {each.id: each.name for each in known.catalog.advertisers}
-    hours = _by_hour(known)
+    hours, held = _by_hour(known), _held_back(known)
     found = []
     for place, item in enumerate(booked.items):
         if not uses[place]:
@@ -90,7 +91,8 @@ def standings(known: Known) -> list[Standing]:
         binding = _tightest(own, [amount for _, amount in uses[place]])
         column = UNITS.index(own[binding].unit)
         rate = None if known.rates_ppm is None else known.rates_ppm.get(item.id, PPM)
-        reason = _reason(known, item, place, _SLUGS[int(numbers[place])], own, rate)
+        slug = _SLUGS[int(numbers[place])]
+        reason = _reason(known, item, place, slug, own, rate, held)
         found.append(
             Standing(
                 id=item.id,
@@ -121,17 +123,17 @@ def _limit(
     known: Known, number: int, spent: Numbers, planned: Numbers | None, forecast: Numbers | None
 ) -> Limit:
     goals, limited = known.booked.goals, known.booked.limits[number]
-    key = goals.keys[number]
+    account, key = limited.account, goals.keys[number]
     leased = None
     if known.accounts is not None and key in known.accounts:
-        leased = known.accounts[key][1]
+        leased = -(-known.accounts[key][1] // account.parts)
     return Limit(
         key=key,
         unit=limited.unit,
         is_campaign=limited.is_campaign,
         is_daily=limited.period != EVER,
-        limit=limited.account.limit,
-        window_max=limited.account.window_max,
+        limit=account.limit // account.parts,
+        window_max=-(-account.window_max // account.parts),
         billed=int(spent[number]),
         leased=leased,
         planned=None if planned is None else round(planned[number]),
@@ -204,7 +206,13 @@ def forecasts(
 
 
 def _reason(
-    known: Known, item: LineItem, place: int, slug: str, limits: Sequence[Limit], rate: int | None
+    known: Known,
+    item: LineItem,
+    place: int,
+    slug: str,
+    limits: Sequence[Limit],
+    rate: int | None,
+    held: set[str],
 ) -> str:
     goals = known.booked.goals
     if not goals.active[place]:
@@ -217,7 +225,7 @@ def _reason(
         return "spent"
     if known.accounts is not None and any(limit.key not in known.accounts for limit in limits):
         return "not_opened"
-    if any(_is_held_back(known, limit) for limit in limits):
+    if any(limit.key in held for limit in limits):
         return "no_lease"
     if not is_in_hours(item, known.now_s):
         return "outside_hours"
@@ -234,13 +242,17 @@ def _reason(
     return slug
 
 
-def _is_held_back(known: Known, limit: Limit) -> bool:
-    """Whether all that a limit has left may have been granted in windows that are lost."""
+def _held_back(known: Known) -> set[str]:
+    """Name accounts of which all that is left may have been granted in windows that are lost."""
+    found: set[str] = set()
     if not known.ghosts or known.accounts is None:
-        return False
-    base, out = known.accounts[limit.key]
-    held = known.ghosts * limit.window_max
-    return base + out < limit.limit <= base + out + held
+        return found
+    for key, limited in zip(known.booked.goals.keys, known.booked.limits, strict=True):
+        if (spent := known.accounts.get(key)) is not None:
+            left = limited.account.limit - sum(spent)
+            if 0 < left <= known.ghosts * limited.account.window_max:
+                found.add(key)
+    return found
 
 
 def is_in_hours(item: LineItem, now_s: int) -> bool:

@@ -42,7 +42,7 @@ class Line(NamedTuple):
 
 
 def lines(random: Random) -> list[Line]:
-    """Each with limits of its own, by day and for ever, in two units, and with its campaign's."""
+    """Each with limits of its own, by day and for ever, in all units, and with its campaign's."""
     shared = random.choice(SIZES)
     made = []
     for number in range(1, random.randint(2, 4)):
@@ -55,6 +55,8 @@ def lines(random: Random) -> list[Line]:
             Account(f"l{number}.impressions", "x", max(50, size // 3), MILLION),
             Account(f"l{number}.micros", "", max(1, size * price // 1100), per_million),
             Account("c7.micros", "x", max(1, shared * 500), per_million),
+            # In thousandths of a click, of which an impression takes one and a quarter.
+            Account(f"l{number}.clicks", "", max(1, size * 8 // 7), MILLION * 5 // 4),
         ]
         kept = [each for each in accounts if random.random() < 0.4] or accounts[:1]
         made.append(Line(number, tuple(kept)))
