@@ -94,7 +94,7 @@ class Plans:
                 return
             # A newer one may be there already: then the next look reads it once more.
             self._version = plan.version
-            columns = (plan.ids, plan.rates_ppm, plan.probabilities_ppm)
+            columns = (plan.ids, plan.rates_ppm, plan.probabilities_ppm, plan.multipliers_ppm)
             planning.write(self._run_dir, plan.version, plan.made_at_s, *columns)
         except (SnapshotError, OSError) as error:
             log.error("plan refused", extra={"version": version, "reason": str(error)})

@@ -234,6 +234,24 @@ def test_a_plan_s_probability_may_stay_as_booked(worker):
     assert worker.wins() == [[(LEASED, worker.window)]]
 
 
+@pytest.mark.parametrize("probability", [-1, 500])
+def test_a_plan_s_multipliers_rank(tmp_path, probability):
+    catalog = with_goal(1000)
+    sponsor, *_ = catalog.line_items
+    dearer = replace(sponsor, id=39, rate=replace(sponsor.rate, price_micros=9_000_000))
+    worker = Worker(tmp_path, replace(catalog, line_items=(dearer, sponsor)))
+    for line in (39, LEASED):
+        worker.grant(line, 5)
+    worker.poll()
+    assert worker.wins() == [[(39, worker.window)]]
+    ids, rates = numbers(39, LEASED), numbers(10**6, 10**6)
+    multipliers = numbers(100_000, 10**6)
+    chances = numbers(probability, -1)
+    planning.write(worker.folder, 1, NOW_S, ids, rates, chances, multipliers)
+    worker.poll()
+    assert worker.wins() == [[(LEASED, worker.window)]]
+
+
 def test_thousands_are_stopped_and_resumed(tmp_path):
     catalog = with_goal(1000)
     sponsor, *_ = catalog.line_items

@@ -84,7 +84,8 @@ cdef class Snapshot:
         cdef Live live
         if replan and plan is not None:
             standing = self.index.plan(
-                plan.ids, rates_ppm=plan.rates_ppm, probabilities_ppm=plan.probabilities_ppm)
+                plan.ids, rates_ppm=plan.rates_ppm, probabilities_ppm=plan.probabilities_ppm,
+                multipliers_ppm=plan.multipliers_ppm)
         elif replan:
             standing = self.index.plan()
         live = self.live(now_s) if standing is self._plan else self.index.live(now_s, standing)

@@ -3,14 +3,14 @@
 Only line items with a limit are here; the others go at full rate. Pure: moments are arguments.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from math import inf
 from typing import Any, Final, NamedTuple
 
 import numpy as np
 
-from adcore.catalog import Campaign, Catalog, Cpa, Cpc, Cpm, Expression, LineItem, Rate
+from adcore.catalog import Campaign, Catalog, Cpa, Cpc, Cpm, Expression, Flat, LineItem, Rate
 from server.pacing.accounts import Account, day_bounds_s, line_item_accounts
 from server.pacing.forecast import Line, open_hours_utc
 from server.pacing.goals import (
@@ -54,6 +54,8 @@ class Booked:
     """A catalog's line items with limits, in the order of `goals.ids`."""
 
     goals: Goals
+    ecpms: Numbers
+    """[n] micros, as the engine ranks them without a plan."""
     items: tuple[LineItem, ...]
     campaigns: tuple[Campaign, ...]
     """[n] each one's."""
@@ -73,13 +75,14 @@ def booked(catalog: Catalog, now_s: int) -> Booked:
         for item in catalog.line_items
     }
     items = sorted((item for item in catalog.line_items if accounts[item.id]), key=lambda i: i.id)
-    making = _Making(items, campaigns, now_s)
+    making = _Making(items, campaigns, _guaranteed_tiers(catalog), now_s)
     for number, item in enumerate(items):
         for account in accounts[item.id]:
             making.use(number, item, account)
     goals = making.goals()
     return Booked(
         goals,
+        _numbers(_ecpm(item.rate) for item in items),
         tuple(items),
         tuple(campaigns[item.campaign_id] for item in items),
         tuple(making.line(item) for item in items),
@@ -95,12 +98,17 @@ class _Making:
     """Collects the arrays of one `Goals`."""
 
     def __init__(
-        self, items: Sequence[LineItem], campaigns: Mapping[int, Campaign], now_s: int
+        self,
+        items: Sequence[LineItem],
+        campaigns: Mapping[int, Campaign],
+        guaranteed: Set[int],
+        now_s: int,
     ) -> None:
         self.limits: list[Limited] = []
         self.days: dict[str, tuple[int, int]] = {}
         self._items = items
         self._campaigns = campaigns
+        self._guaranteed = guaranteed
         self._now_s = now_s
         self._places: dict[str, int] = {}
         self._spans: list[tuple[float, float]] = []
@@ -177,7 +185,7 @@ class _Making:
         return Goals(
             ids=_whole(item.id for item in items),
             priority=_whole(item.priority for item in items),
-            guaranteed=np.array([item.goal is not None for item in items], np.bool_),
+            guaranteed=np.array([item.priority in self._guaranteed for item in items], np.bool_),
             start_s=_numbers(item.flight.start.timestamp() for item in items),
             end_s=_numbers(item.flight.end.timestamp() for item in items),
             active=np.array(
@@ -222,6 +230,29 @@ def _whole(values: Any) -> Whole:
 
 def _numbers(values: Any) -> Numbers:
     return np.array(list(values), np.float64)
+
+
+def _guaranteed_tiers(catalog: Catalog) -> set[int]:
+    """Give those tiers whose every line item has a goal of impressions, and time for it.
+
+    Where one has none, price decides; and in a lottery nobody is ranked.
+    """
+    tiers = {tier.number for tier in catalog.priorities if tier.selection == "auction"}
+    return tiers - {
+        item.priority
+        for item in catalog.line_items
+        if item.goal is None or item.goal.unit != "impressions" or item.pacing == "asap"
+    }
+
+
+def _ecpm(rate: Rate) -> int:
+    match rate:
+        case Cpm(price_micros=price):
+            return price
+        case Cpc(price_micros=price, ctr_ppm=ppm) | Cpa(price_micros=price, conversion_ppm=ppm):
+            return price * ppm // 1000
+        case Flat(value_cpm_micros=value):
+            return value
 
 
 def _event(rate: Rate) -> tuple[int, int]:

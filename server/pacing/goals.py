@@ -38,7 +38,8 @@ class Goals:
     priority: Whole
     """[n] its tier: the smaller number is served first."""
     guaranteed: Flags
-    """[n] has a goal that was promised; within its tier the scarcest is given supply first."""
+    """[n] of a tier in which each line item has a goal of impressions, and time for it: there the
+    scarcest is given supply first (`ranking`)."""
     start_s: Numbers
     end_s: Numbers
     """[n] the flight. Outside of it, and while `active` is false, the rate is 0."""

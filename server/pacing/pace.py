@@ -43,8 +43,8 @@ from server.pacing.state import (
 )
 from server.pacing.state import observe as _observe
 
-__all__ = ["REASONS", "STEP_S", "State", "apply", "curve_utc", "levels", "observe", "planned",
-           "probabilities_ppm", "rates", "reasons", "rescale"]  # fmt: skip
+__all__ = ["REASONS", "STEP_S", "State", "apply", "curve_utc", "levels", "needs", "observe",
+           "planned", "probabilities_ppm", "rates", "reasons", "rescale"]  # fmt: skip
 
 STEP_S: Final = 5.0
 CATCH_UP: Final = 3.0  # no faster than at so many times the plan's own pace
@@ -71,6 +71,7 @@ class _Solved:
     rate: Numbers  # [n] 0 to 1
     own: Numbers  # [n] what its own accounts ask for, before its campaign's; above 1: too little
     careful: Numbers  # [n] the most that caution allows
+    needs: Numbers  # [n] of all its supply that is left, by the account that allows least
     behind: Flags  # [a]
     ahead: Flags
     spent: Flags
@@ -88,6 +89,14 @@ def observe(goals: Goals, state: State, supply: Supply, seen: Seen, now_s: float
 def rates(goals: Goals, state: State, supply: Supply, now_s: float) -> Whole:
     """[n] of 0 to PPM. Changes nothing: the same arguments give the same rates."""
     return _ppm(_solve(ground(goals, supply), state, now_s).rate)
+
+
+def needs(goals: Goals, state: State, supply: Supply, now_s: float) -> Numbers:
+    """[n] the share of all supply left to it that a line item needs, 0 to 1: what it is ranked by.
+
+    Until its plans end, not in the next minutes: a rank is no throttle.
+    """
+    return np.clip(_solve(ground(goals, supply), state, now_s).needs, 0.0, 1.0)
 
 
 def planned(goals: Goals, state: State, supply: Supply, now_s: float) -> Numbers:
@@ -227,7 +236,7 @@ def _solve(base: Ground, state: State, now_s: float) -> _Solved:
     rate = np.where(running, np.minimum(np.minimum(own, careful), 1.0), 0.0)
     plan, tolerance = goals.limit * due, 0.01 * goals.limit
     return _Solved(
-        _shared(base, rate, factor, able), own, careful,
+        _shared(base, rate, factor, able), own, careful, _own(base, scarcity),
         spent < plan - tolerance, spent > plan + tolerance,
         state.spent >= goals.limit, need > most,
     )  # fmt: skip

@@ -8,17 +8,17 @@ counts ─► billed ──┘
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Final, Protocol
+from typing import Final, NamedTuple, Protocol
 
 import numpy as np
 
 from adcore.catalog import Catalog
 from server.errors import StoreError
-from server.pacing import pace
+from server.pacing import pace, ranking
 from server.pacing.booked import UNITS, Booked, booked
 from server.pacing.counted import Billed, Counted, Counts
 from server.pacing.forecast import Forecast
-from server.pacing.goals import Flags, Seen, Supply, Whole
+from server.pacing.goals import Flags, Numbers, Seen, Supply, Whole
 from server.pacing.state import State
 from server.store.learned import SCHEMA, Learned
 
@@ -43,6 +43,15 @@ class Hours(Counts, Protocol):
     def read(self, hours: list[int]) -> Iterator[tuple[int, str, dict[bytes, int]]]: ...
 
 
+class Solution(NamedTuple):
+    """A plan's columns, by line item."""
+
+    ids: Whole
+    rates_ppm: Whole
+    probabilities_ppm: Whole
+    multipliers_ppm: Whole | None  # None: nobody is ranked other than by price
+
+
 class Solver:
     """All that a leader knows of one catalog. `solve` gives a plan's rates, or None."""
 
@@ -57,6 +66,7 @@ class Solver:
         self._catalog: Catalog | None = None
         self._supply_s = 0.0
         self._is_old = False  # the forecast has learned since `supply` was made of it
+        self._steps: dict[int, float] = {}  # of need, by line item: what it was ranked by
         self._learned: Learned | None = None  # until there is a catalog to read it for
 
     def restore(self, learned: Learned | None) -> None:
@@ -101,8 +111,8 @@ class Solver:
             # So that the same hours are not looked for each time.
             self.forecast.last_hour = ready
 
-    def solve(self, now_s: float, ghosts: int | None = 0) -> tuple[Whole, Whole, Whole] | None:
-        """Give ids, rates and probabilities; None without a catalog, or whole counts."""
+    def solve(self, now_s: float, ghosts: int | None = 0) -> Solution | None:
+        """Solve for now; None without a catalog, or whole counts."""
         if self._catalog is None or self.booked is None or self.state is None:
             return None
         if now_s >= self.booked.goals.until_s:
@@ -119,7 +129,18 @@ class Solver:
         seen = seen_of(self.booked, self.billed, ghosts)
         pace.observe(goals, self.state, self.supply, seen, now_s)
         rates_ppm = pace.rates(goals, self.state, self.supply, now_s)
-        return goals.ids, rates_ppm, pace.probabilities_ppm(goals, self.state)
+        probabilities_ppm = pace.probabilities_ppm(goals, self.state)
+        needs = pace.needs(goals, self.state, self.supply, now_s)
+        multipliers_ppm = self._ranked(self.booked, needs, now_s)
+        return Solution(goals.ids, rates_ppm, probabilities_ppm, multipliers_ppm)
+
+    def _ranked(self, booked: Booked, needs: Numbers, now_s: float) -> Whole | None:
+        """Give what the scarcer are ranked before others by, if anybody competes."""
+        ids = booked.goals.ids.tolist()
+        before = np.array([self._steps.get(id_, np.nan) for id_ in ids], np.float64)
+        steps = ranking.steps(needs, before)
+        self._steps = dict(zip(ids, steps.tolist(), strict=True))
+        return ranking.multipliers_ppm(booked.goals, booked.ecpms, steps, now_s)
 
     def applied(self, rates_ppm: Whole, now_s: float) -> None:
         """Tell that these rates are in force."""

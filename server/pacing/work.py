@@ -191,19 +191,21 @@ class Work:
         solved = solver.solve(float(now_s), self._ghosts)
         if solved is None:
             raise CountsMissing("they are being made again, or no aggregator has written any")
-        ids, rates_ppm, probabilities_ppm = (
-            np.ascontiguousarray(column, "<i8").tobytes() for column in solved
+        ids, rates_ppm, probabilities_ppm, multipliers_ppm = (
+            b"" if column is None else np.ascontiguousarray(column, "<i8").tobytes()
+            for column in solved
         )
         if not may_write():
             return
-        written = self._plans.write(now_s, ids, rates_ppm, probabilities_ppm, version)
+        columns = (ids, rates_ppm, probabilities_ppm, version, multipliers_ppm)
+        written = self._plans.write(now_s, *columns)
         self._metrics.slots[PLANS.slot("written" if written else "late")] += 1
         if not written:
             return
-        solver.applied(solved[1], float(now_s))
+        solver.applied(solved.rates_ppm, float(now_s))
         slots = self._metrics.slots
         slots[CONTROL_PLAN_VERSION.start], slots[CONTROL_PLAN_AT_S.start] = version, now_s
-        slots[CONTROL_PLAN_LINES.start] = len(solved[0])
+        slots[CONTROL_PLAN_LINES.start] = len(solved.ids)
         self._save(solver, version, now_s, monotonic_s)
 
     def _save(self, solver: Solver, version: int, now_s: int, monotonic_s: float) -> None:

@@ -30,6 +30,7 @@ class Plan(Struct, frozen=True, array_like=True):
     ids: bytes  # line items
     rates_ppm: bytes  # the share of requests to take part in
     probabilities_ppm: bytes  # of a click or conversion; -1: as booked
+    multipliers_ppm: bytes = b""  # of the eCPM, in ranking alone; empty: all 10^6
 
 
 _encode = msgspec.msgpack.Encoder().encode
@@ -63,11 +64,13 @@ class PlanStore:
         rates_ppm: bytes,
         probabilities_ppm: bytes,
         version: int | None = None,
+        multipliers_ppm: bytes = b"",
     ) -> int | None:
         """Make a plan current; its version, or None when somebody wrote a newer one meanwhile."""
         if version is None:
             version = self.draw()
-        plan = Plan(SCHEMA, version, made_at_s, ids, rates_ppm, probabilities_ppm)
+        columns = (ids, rates_ppm, probabilities_ppm, multipliers_ppm)
+        plan = Plan(SCHEMA, version, made_at_s, *columns)
         keys = [self._keys.plan_current, self._keys.plan_version]
         with translated():
             written = self._write(keys=keys, args=[version, _encode(plan), KEPT_S])
@@ -91,6 +94,7 @@ class PlanStore:
         if plan.schema != SCHEMA:
             raise SnapshotError("schema", f"plan of schema {plan.schema}")
         columns = {len(plan.ids), len(plan.rates_ppm), len(plan.probabilities_ppm)}
+        columns |= {len(plan.multipliers_ppm)} - {0}
         if len(columns) != 1 or len(plan.ids) % _NUMBER_BYTES:
             raise SnapshotError("decode", f"plan {plan.version}: columns of different sizes")
         return plan
