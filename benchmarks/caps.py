@@ -318,7 +318,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         for part in asked.part or PARTS:
             run[part] = PARTS[part](sizes, Path(name))
             print(part, json.dumps(run[part], indent=1), flush=True)
-    run |= {"machine": machine().__class__ and str(machine()), "versions": str(versions())}
+    run |= {"machine": machine() | versions()}
     path = asked.out or RESULTS / f"caps-{started[:10]}.json"
     path.write_text(json.dumps(run, indent=1) + "\n")
 

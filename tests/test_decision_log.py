@@ -184,7 +184,7 @@ def test_the_largest_log_fits_a_frame(tmp_path):
 def test_sampled_logs_rebuild_the_totals_within_three_sigma(bench, monkeypatch):
     """Real decisions from seeded ids, a few of them logged: each total is a sum of weights."""
     dice, one_in, decisions = random.Random(20261125), 20, 20_000
-    monkeypatch.setattr(core, "urandom", dice.randbytes)
+    monkeypatch.setattr("server.delivery.dice.urandom", dice.randbytes)
     one = bench(one_in)
     one.load()
     true: Counter[Answered] = Counter()

@@ -17,7 +17,7 @@ from server.delivery.tally import Tally
 from server.delivery.tracking import Tracker
 from server.events.records import Kind
 from server.metrics import Metrics
-from tests.delivery import NOW_S, make_keyring, write_bundle
+from tests.delivery import NOW_S, make_keyring, no_users, write_bundle
 from tests.leases import LEASED, with_goal
 
 OPS_KEY = "0123456789abcdef" * 3
@@ -44,7 +44,9 @@ def decide(tmp_path):
         Ranges(),
     )  # fmt: skip
     config = Config(preview=True, ops_key=OPS_KEY)
-    worker = core.Core(config, holder, make_keyring(), tracker, Tally(metrics), {})
+    worker = core.Core(
+        config, holder, make_keyring(), tracker, Tally(metrics), {}, no_users(metrics)
+    )
 
     def ask(*headers: tuple[str, str]) -> tuple[set[int], int, dict]:
         answer = worker.decide(Ask("POST", core.API, "", GivenHeaders(headers), ""), BODY)

@@ -451,10 +451,9 @@ def test_a_store_that_starts_before_redis_hears_of_the_first_publish():
         store.close()
 
 
-def test_a_hung_redis_is_given_up_on(monkeypatch):
-    monkeypatch.setattr("server.store.client.SOCKET_TIMEOUT_S", 0.1)
+def test_a_hung_redis_is_given_up_on():
     with RedisServer() as server, connect(server.url) as other:
-        store = CatalogStore(connect(server.url), KEYS)
+        store = CatalogStore(connect(server.url, timeout_s=0.1), KEYS)
         other.client_pause(10_000)
         with pytest.raises(StoreError, match="in time"):
             store.current()
