@@ -155,10 +155,8 @@ cdef class Index:
                 (self.tables.counts[LINES] + 1) * sizeof(uint32_t))
             if self.choice.held == NULL:
                 raise MemoryError
-        # Sorting a million ids takes a fifth of a second: not before somebody is named.
-        cdef Directory directory = self._known() if len(line_items) else None
-        return plan_of(self, &self.tables, directory, line_items, rates_ppm, multipliers_ppm,
-                       probabilities_ppm)
+        return plan_of(self, &self.tables, self._known() if len(line_items) else None, line_items,
+                       rates_ppm, multipliers_ppm, probabilities_ppm)
 
     cdef Directory _known(self):
         if self.directory is None:
