@@ -39,8 +39,8 @@ class KeptProcess:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        # It keeps nothing that the next one needs. It may get processor time only when nobody else
-        # wants any, even for its end: it is killed, and not waited for beyond reason.
+        # It keeps nothing that the next one needs. It may get little processor time when others
+        # want it, even for its end: it is killed, and not waited for beyond reason.
         self._ending.set()
         self._end()
         self._keeper.join(STOP_S)

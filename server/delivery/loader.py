@@ -1,7 +1,7 @@
 """The loader: a process of its own that turns the published catalog into the file that workers map.
 
 Decoding and building 100,000 line items holds the GIL for seconds; here nobody waits for it,
-and the scheduler gives this process only time that the workers leave. A generation that can't
+and at the last niceness this process keeps few answers from their core. A generation that can't
 be used is refused, logged and counted; the workers go on with the last good one. Redis away
 costs a log line when it goes and one when it comes back.
 """
