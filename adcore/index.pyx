@@ -53,14 +53,14 @@ cdef class Index:
     the GIL is held throughout, and a call from within a call is refused.
     """
 
-    def __cinit__(self, buffer not None):
+    def __cinit__(self, buffer not None, bint checked=False):
         cdef const char* fault
         PyObject_GetBuffer(buffer, &self.view, PyBUF_SIMPLE)
         if not self.view.readonly:
             raise ValueError("compiled catalog: the buffer must be read-only")
         with nogil:
             fault = _open(&self.tables, <const uint8_t*> self.view.buf, self.view.len)
-            if fault == NULL:
+            if fault == NULL and not checked:
                 fault = _check(&self.tables)
         if fault != NULL:
             raise ValueError(f"compiled catalog: {fault.decode()}")
@@ -111,8 +111,8 @@ cdef class Index:
         PyBuffer_Release(&self.view)
 
     @staticmethod
-    def attach(buffer):
-        return Index(buffer)
+    def attach(buffer, *, checked=False):
+        return Index(buffer, checked)
 
     @property
     def buffer(self):

@@ -1,7 +1,8 @@
 """The door for compiled buffers: a corrupt one is refused here, and can't crash a kernel later.
 
-`_open` reads the directory. `_check` reads every record once, so it is linear in the file (some
-milliseconds at 100,000 rows); its caller releases the GIL around it.
+`_open` reads the directory, and derives what is kept of the records as a whole. `_check` reads every
+record once, so it is linear in the file (some milliseconds at 100,000 rows); its caller releases
+the GIL around it.
 """
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t, uint8_t
@@ -31,6 +32,7 @@ cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexc
     cdef const Header* header = <const Header*> base
     cdef const Section* sections = <const Section*> (base + sizeof(Header))
     cdef int number
+    cdef const char* fault
     if <uint64_t> base % sizeof(uint64_t):
         return "not aligned to 8 bytes"
     if size < directory_end:
@@ -79,7 +81,10 @@ cdef const char* _open(Tables* tables, const uint8_t* base, uint64_t size) noexc
     tables.check_firsts = <const uint32_t*> (base + sections[CHECK_FIRSTS].offset)
     tables.checks = <const uint32_t*> (base + sections[CHECKS].offset)
     tables.ranges = <const Range*> (base + sections[RANGES].offset)
-    return _shape(tables)
+    fault = _shape(tables)
+    if fault == NULL:
+        _derive(tables)
+    return fault
 
 
 cdef const char* _shape(Tables* tables) noexcept nogil:
@@ -110,6 +115,20 @@ cdef const char* _shape(Tables* tables) noexcept nogil:
             or counts[CHECK_FIRSTS] != counts[CHECKED_ROWS] + 1:
         return "the number of checks is contradictory"
     return NULL
+
+
+cdef void _derive(Tables* tables) noexcept nogil:
+    """What is kept of the records as a whole; no number in them is relied on."""
+    cdef uint32_t number
+    tables.posting_count_max = 0
+    for number in range(tables.counts[FEATURES]):
+        tables.posting_count_max = max(
+            tables.posting_count_max, <uint32_t> tables.features[number].posting_count)
+    tables.checks_values = False
+    for number in range(tables.counts[CHECKS]):
+        if tables.checks[number] >> CHECK_SHIFT == CHECK_PREDICATE:
+            tables.checks_values = True
+            break
 
 
 cdef const char* _check(Tables* tables) noexcept nogil:
@@ -273,7 +292,6 @@ cdef const char* _check_checks(Tables* tables) noexcept nogil:
                 or not tables.checked[row >> 6] >> (row & 63) & 1 \
                 or tables.check_firsts[number] > tables.check_firsts[number + 1]:
             return "the checks are not in order"
-    tables.checks_values = False
     for number in range(count):
         fault = _check_members(tables, tables.checks + tables.check_firsts[number],
                                tables.checks + tables.check_firsts[number + 1], 0)
@@ -294,7 +312,6 @@ cdef const char* _check_members(
         number = place[0] & CHECK_MASK
         place += 1
         if kind == CHECK_PREDICATE:
-            tables.checks_values = True
             if number >= tables.counts[PREDICATES] - 1:
                 return "a check is out of bounds"
         elif kind == CHECK_RANGE:
@@ -341,7 +358,6 @@ cdef const char* _check_values(Tables* tables) noexcept nogil:
     cdef const Feature* feature
     cdef uint32_t number, posting, used = 0
     cdef uint32_t mask = tables.counts[SLOTS] - 1
-    tables.posting_count_max = 0
     for number in range(tables.counts[FEATURES]):
         feature = &tables.features[number]
         if feature.text_bytes > VALUE_BYTES_MAX:
@@ -355,7 +371,6 @@ cdef const char* _check_values(Tables* tables) noexcept nogil:
                 or feature.posting_count > tables.counts[POSTINGS] - feature.posting_first \
                 or feature.posting_count > COLUMNS_MAX:
             return "a posting is out of bounds"
-        tables.posting_count_max = max(tables.posting_count_max, <uint32_t> feature.posting_count)
         for posting in range(feature.posting_first, feature.posting_first + feature.posting_count):
             if tables.postings[posting].best_row < feature.best_row:
                 return "the rows of a posting are not in order"

@@ -55,4 +55,4 @@ def test_a_quiet_log_tells_the_time_from_the_start_on(tmp_path, monkeypatch):
     assert isinstance(opened, wal.Opened)
     assert all(isinstance(tick, wal.Ticked) for tick in ticks)
     assert 3 <= len(ticks) <= 11
-    assert ticks[0].written_ms - opened.written_ms < 50
+    assert ticks[0].written_ms - opened.written_ms < 500  # while the tail sleeps

@@ -1,6 +1,5 @@
 """A snapshot file gives back what was written; one that is not whole is refused."""
 
-import random
 
 import msgspec
 import pytest
@@ -95,17 +94,15 @@ def test_a_file_cut_anywhere_is_refused(written):
         assert bundle.click_url(52) == "http://zenith.example:8080/"
 
 
-def test_a_file_with_any_byte_of_the_head_changed_is_refused_or_reads(written):
+def test_a_file_with_any_bit_of_the_head_changed_is_refused(written):
     whole = written.read_bytes()
-    dice = random.Random(1)
-    for at in range(400):
+    head_bytes = int.from_bytes(whole[8:12], "little")
+    for bit in range(8 * (16 + head_bytes)):
         changed = bytearray(whole)
-        changed[at] ^= 1 << dice.randrange(8)
+        changed[bit // 8] ^= 1 << bit % 8
         written.write_bytes(changed)
-        try:
+        with pytest.raises(SnapshotError, match="decode|snapshot"):
             Bundle(written)
-        except SnapshotError as error:
-            assert error.reason in ("decode", "missing")
 
 
 def test_the_holder_follows_the_link_and_keeps_the_last_good_one(tmp_path):

@@ -87,9 +87,9 @@ class Engine(RuleBasedStateMachine):
         self.plan = self.plan._replace(stopped=self.plan.stopped & known)
         self.compile()
 
-    @rule()
-    def attach(self) -> None:
-        self.index = adcore.Index.attach(self.index.buffer)
+    @rule(checked=st.booleans())
+    def attach(self, checked: bool) -> None:
+        self.index = adcore.Index.attach(self.index.buffer, checked=checked)
         self.replan()
 
     # -- the plan and the clock

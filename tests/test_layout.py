@@ -135,12 +135,13 @@ def refuse(content: bytes) -> None:
         adcore.Index.attach(content)
 
 
-def test_attach_gives_the_same_index(buffer: Buffer, tmp_path: Any) -> None:
+@pytest.mark.parametrize("checked", [False, True])
+def test_attach_gives_the_same_index(buffer: Buffer, tmp_path: Any, checked: bool) -> None:
     path = tmp_path / "catalog.idx"
     path.write_bytes(buffer.content)
     with path.open("rb") as file:
         mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    one, two = adcore.Index.attach(buffer.content), adcore.Index.attach(mapped)
+    one, two = adcore.Index.attach(buffer.content), adcore.Index.attach(mapped, checked=checked)
     assert bytes(two.buffer) == buffer.content
     assert two.buffer.readonly
     assert two.nbytes == len(buffer.content)
@@ -150,6 +151,7 @@ def test_attach_gives_the_same_index(buffer: Buffer, tmp_path: Any) -> None:
         for request in buffer.requests:
             answer, answer_two = one.select(request, live, 9), two.select(request, live_two, 9)
             assert repr(answer) == repr(answer_two)
+            assert one.matching(request, live) == two.matching(request, live_two)
     with pytest.raises(BufferError):
         mapped.close()  # the Index keeps what it stands on
 

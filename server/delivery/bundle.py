@@ -1,8 +1,8 @@
 """The snapshot file: what the loader writes and every worker of the server maps.
 
     ┌───────┬───────────┬──────┬────────┬────────────┬───────────┬───────────┬──────────┬───────┐
-    │ magic │ head size │ head │ index  │ ads        │ clicks    │ lookbacks │ accounts │ names │
-    │ 8 B   │ u64       │ Head │ adcore │ AdTemplate │ click URL │ 2 u32     │ Account  │ JSON  │
+    │ magic │ size, CRC │ head │ index  │ ads        │ clicks    │ lookbacks │ accounts │ names │
+    │ 8 B   │ of head   │ Head │ adcore │ AdTemplate │ click URL │ 2 u32     │ Account  │ JSON  │
     └───────┴───────────┴──────┴────────┴────────────┴───────────┴───────────┴──────────┴───────┘
 
 The head has the first page. Sections start on 64 bytes. `ads`, `clicks`, `caps` and `accounts` are
@@ -10,12 +10,15 @@ tables: a count, n + 1 offsets (u64), then the records. An ad is found by its nu
 creative id, in a sorted column of ids of its own; so are a line item's lookbacks, where they are
 not the usual ones, its frequency caps and who shares one, and its accounts, where it has any: then
 it may serve on a lease only. Nothing is decoded when a worker opens the file, so that a swap costs
-it little however large the catalog is; and no table is in memory while it is written: ads of a
-million line items take 1.3 GB. The file is private to one machine: numbers have its byte order.
+it little however large the catalog is; nor is the index checked there, which would read all of it
+beside the answers: the bytes are those that the loader has just built and checked, and a file gets
+its name when it is whole. No table is in memory while it is written: ads of a million line items
+take 1.3 GB. The file is private to one machine: numbers have its byte order.
 """
 
 import mmap
 import os
+import struct
 from array import array
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -23,6 +26,7 @@ from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import Any, BinaryIO, Final
+from zlib import crc32
 
 import msgspec
 from msgspec import Struct
@@ -36,7 +40,8 @@ from server.delivery.render import AdTemplate, Renderer
 from server.errors import SnapshotError
 from server.pacing.accounts import Account, accounts_of
 
-MAGIC: Final = b"adcore\x00\x03"
+MAGIC: Final = b"adcore\x00\x04"
+_PREFIX: Final = struct.Struct("<8sII")  # magic, the head's size and CRC-32
 _ALIGNMENT: Final = 64  # a cache line: the index relies on it
 _HEAD_ROOM_BYTES: Final = 4096  # with what is before it; 14 sections take 400
 _BUFFER_BYTES: Final = 1 << 20  # of the file being written: records are a few hundred bytes
@@ -73,7 +78,7 @@ def write(path: Path, catalog: Catalog, base_url: str, head: Head) -> None:
             file.truncate(_aligned(file.tell()))
             encoded = _encode(msgspec.structs.replace(head, sections=placed))
             file.seek(0)
-            file.write(MAGIC + len(encoded).to_bytes(_NUMBER_BYTES, "little") + encoded)
+            file.write(_PREFIX.pack(MAGIC, len(encoded), crc32(encoded)) + encoded)
         temporary.rename(path)
     except BaseException:
         temporary.unlink(missing_ok=True)  # where memory is the disk, half a file is half of it
@@ -144,7 +149,7 @@ class Bundle:
     def __init__(self, path: Path) -> None:
         self.head, parts = _open(path)
         try:
-            self.index = Index.attach(parts["index"])
+            self.index = Index.attach(parts["index"], checked=True)
             self._ads = _Table(parts["ads"])
             self._creative_ids = parts["creative_ids"].cast("Q")
             self._clicks = _Table(parts["clicks"])
@@ -240,15 +245,16 @@ def _open(path: Path) -> tuple[Head, dict[str, memoryview]]:
     except (OSError, ValueError) as error:
         raise SnapshotError("missing", f"{path.name}: {error}") from None
     view = memoryview(mapped)
-    size = int.from_bytes(view[8:16], "little")
-    if bytes(view[:8]) != MAGIC or size > _HEAD_ROOM_BYTES - 16:
-        raise SnapshotError("decode", f"{path.name} is not a snapshot of this version")
     try:
-        head = msgspec.msgpack.decode(view[16 : 16 + size], type=Head)
+        magic, size, checksum = _PREFIX.unpack_from(view)
+        encoded = view[_PREFIX.size : _PREFIX.size + size]
+        if magic != MAGIC or crc32(encoded) != checksum:
+            raise ValueError("not a snapshot of this version")
+        head = msgspec.msgpack.decode(encoded, type=Head)
         parts = {
             name: _section(view, start, length) for name, (start, length) in head.sections.items()
         }
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, struct.error) as error:
         raise SnapshotError("decode", f"{path.name}: {error}") from None
     return head, parts
 

@@ -1,8 +1,8 @@
 """The one reference to what a worker serves, and what may serve at this second.
 
 The loader moves the `current` link; a thread of the worker looks at it ten times a second, maps
-the new file and checks it without the GIL, so that answers go on meanwhile. The old generation
-serves until then, and goes on serving when a new file can't be used.
+the new file and makes its bitmaps without the GIL, so that answers go on meanwhile. The old
+generation serves until then, and goes on serving when a new file can't be used.
 """
 
 cimport cython
