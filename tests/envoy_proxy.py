@@ -70,8 +70,10 @@ def endpoint(port: int) -> dict[str, Any]:
 class EnvoyProxy:
     """One Envoy. Only ports differ from the file, and what a test edits."""
 
-    def __init__(self, folder: Path, api_ports: list[int], edit: Edit | None) -> None:
-        self.admin_port, _ = free_ports()
+    def __init__(
+        self, folder: Path, api_ports: list[int], edit: Edit | None, admin_port: int
+    ) -> None:
+        self.admin_port = admin_port or free_ports()[0]
         config = read_config()
         config["admin"]["address"]["socket_address"]["port_value"] = self.admin_port
         for listener in config["static_resources"]["listeners"]:
@@ -180,12 +182,14 @@ class EnvoyProxy:
 
 
 @contextmanager
-def start_envoy(*api_ports: int, edit: Edit | None = None) -> Iterator[EnvoyProxy]:
+def start_envoy(
+    *api_ports: int, edit: Edit | None = None, admin_port: int = 0
+) -> Iterator[EnvoyProxy]:
     """An Envoy that listens, in front of what listens on `api_ports`."""
     require_envoy()
     folder = Path(tempfile.mkdtemp(prefix="adcore-envoy-"))
     try:
-        envoy = EnvoyProxy(folder, list(api_ports), edit)
+        envoy = EnvoyProxy(folder, list(api_ports), edit, admin_port)
         try:
             envoy.wait_ready()
             yield envoy

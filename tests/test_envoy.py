@@ -51,7 +51,10 @@ def server(redis_here, tmp_path_factory):
     ranges = tmp_path_factory.mktemp("ranges") / "ranges.txt"
     ranges.write_text(f"{DATACENTRE}\n")
     with start_server(
-        redis_here, trusted_proxies=("127.0.0.1", BALANCER), datacentre_ranges=ranges, body_timeout_s=60
+        redis_here,
+        trusted_proxies=("127.0.0.1", BALANCER),
+        datacentre_ranges=ranges,
+        body_timeout_s=60,
     ) as running:
         yield running
 
@@ -99,7 +102,11 @@ def error(response: Response) -> str:
 def send(envoy: EnvoyProxy, path: str) -> socket.socket:
     """A request whose answer nobody waits for yet."""
     connection = socket.create_connection(("127.0.0.1", envoy.ports["front"]), timeout=DEADLINE_S)
-    lines = [f"GET {path} HTTP/1.1", "host: test", *(f"{name}: {BROWSER[name]}" for name in BROWSER)]
+    lines = [
+        f"GET {path} HTTP/1.1",
+        "host: test",
+        *(f"{name}: {BROWSER[name]}" for name in BROWSER),
+    ]
     connection.sendall("\r\n".join(lines).encode() + b"\r\n\r\n")
     return connection
 
@@ -121,9 +128,11 @@ def test_only_the_front_and_the_metrics_listen_beyond_the_pod():
     places = [part["address"]["socket_address"] for part in resources["listeners"]]
     assert [tuple(place.values()) for place in places] == [("0.0.0.0", 8080), ("0.0.0.0", 9902)]
     inside = [config["admin"]["address"]["socket_address"]]
-    for cluster in resources["clusters"]:
-        for found in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]:
-            inside.append(found["endpoint"]["address"]["socket_address"])
+    inside += [
+        found["endpoint"]["address"]["socket_address"]
+        for cluster in resources["clusters"]
+        for found in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]
+    ]
     assert {place["address"] for place in inside} == {"127.0.0.1"}
     assert [place["port_value"] for place in inside] == [9901, 8081, 8081, 9901]
 
