@@ -58,14 +58,16 @@ def combinations() -> Iterator[tuple[str, ...]]:
         yield from ((overlay, other) for other in OTHERS)
 
 
+def every() -> Iterator[tuple[tuple[str, ...], list[Document]]]:
+    """Each combination with its documents, which are everybody's: not to be changed."""
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(lambda each: (each, _rendered(each[0], each[1:])), combinations())
+
+
 def everything() -> list[Document]:
     """All documents of all combinations, each once, and those that a cluster has once."""
-    with ThreadPoolExecutor(2) as pool:
-        rendering = list(pool.map(lambda each: _rendered(each[0], each[1:]), combinations()))
-        rendering += pool.map(documents, CLUSTER)
-    distinct = {
-        json.dumps(each, sort_keys=True, default=str): each for docs in rendering for each in docs
-    }
+    sets = [docs for _, docs in every()] + [documents(folder) for folder in CLUSTER]
+    distinct = {json.dumps(each, sort_keys=True): each for docs in sets for each in docs}
     return list(distinct.values())
 
 
