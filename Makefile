@@ -8,7 +8,7 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check shippers soak drill bench clean
+.PHONY: demo build debug asan cover lint test check shippers kube-tools image sbom soak drill bench clean
 .DEFAULT_GOAL := build
 
 demo: build
@@ -60,6 +60,37 @@ shippers: build/shippers/.installed
 build/shippers/.installed:
 	npm install --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent fluent-logger@3.4.1
 	@touch $@
+
+# What tests over k8s/ run when it is there. Debian's kubectl is too old to render it; checkov brings
+# a hundred packages, which are kept away from ours.
+KUBE_MODELS := argo-rollouts@2.0.0 external-secrets@2.0.0 gateway-api@2.0.0 karpenter@2.0.0 keda@2.0.0 \
+	prometheus-operator@6.0.0
+TOOLS := build/tools
+
+kube-tools: $(TOOLS)/bin/kustomize $(TOOLS)/checkov/.installed $(TOOLS)/kubernetes-models/.installed
+
+$(TOOLS)/bin/kustomize:
+	GOBIN=$(CURDIR)/$(@D) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.2
+
+$(TOOLS)/checkov/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check checkov==3.3.30
+	@touch $@
+
+$(TOOLS)/kubernetes-models/.installed:
+	npm install --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent \
+		$(KUBE_MODELS:%=@kubernetes-models/%)
+	@touch $@
+
+# The image by buildah, on a Debian made here unless BUILDER names one; and the list of its parts.
+# TARGET=control is the one with numpy. See docs/image.md.
+TARGET ?= front
+
+image:
+	image/build.sh $(TARGET)
+
+sbom: image build
+	image/sbom.sh $(TARGET) build/image
 
 # Which lines, not how often: 10^7 pairs of request and row would take it minutes.
 cover: coverage-build

@@ -20,6 +20,7 @@ COMMANDS: Final = {
     "catalog": "server.catalog.cli",
     "explain": "server.explain",
     "serve": "server.serve",
+    "drain": "server.drain",
     "load": "server.load",
     "lease": "server.lease",
     "forward": "server.ledger.forward",
