@@ -8,7 +8,7 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process and not plain" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check shippers kube-tools soak drill bench clean
+.PHONY: demo build debug asan cover lint test check shippers kube-tools image sbom soak drill bench clean
 .DEFAULT_GOAL := build
 
 demo: build
@@ -81,6 +81,16 @@ $(TOOLS)/kubernetes-models/.installed:
 	npm install --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent \
 		$(KUBE_MODELS:%=@kubernetes-models/%)
 	@touch $@
+
+# The image by buildah, on a Debian made here unless BUILDER names one; and the list of its parts.
+# TARGET=control is the one with numpy. See docs/image.md.
+TARGET ?= front
+
+image:
+	image/build.sh $(TARGET)
+
+sbom: image build
+	image/sbom.sh $(TARGET) build/image
 
 # Which lines, not how often: 10^7 pairs of request and row would take it minutes.
 cover: coverage-build
