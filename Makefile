@@ -8,7 +8,7 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check shippers soak drill bench clean
+.PHONY: demo build debug asan cover lint test check shippers kube-tools soak drill bench clean
 .DEFAULT_GOAL := build
 
 demo: build
@@ -60,6 +60,12 @@ shippers: build/shippers/.installed
 build/shippers/.installed:
 	npm install --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent fluent-logger@3.4.1
 	@touch $@
+
+# What tests over k8s/ run when it is there. Debian's kubectl is too old to render it.
+kube-tools: build/tools/bin/kustomize
+
+build/tools/bin/kustomize:
+	GOBIN=$(CURDIR)/$(@D) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.2
 
 # Which lines, not how often: 10^7 pairs of request and row would take it minutes.
 cover: coverage-build
