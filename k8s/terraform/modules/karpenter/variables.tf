@@ -1,0 +1,7 @@
+variable "cluster_name" {
+  type = string
+}
+
+variable "chart_registry" {
+  type = string
+}
