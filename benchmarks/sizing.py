@@ -179,17 +179,19 @@ def _inputs(plan: Plan, run: Run, first: Capacity) -> str:
     )
 
 
-def variables(plan: Plan, run: Run, capped_ratio: float) -> dict[str, float | int]:
+def variables(plan: Plan, run: Run, capped_ratio: float) -> dict[str, dict[str, int]]:
     """What terraform's sizing starts from: the capped request, the dearest of the usual ones."""
     small = next(each for each in capacities(run, capped_ratio) if "capped" in each.name)
     return {
-        "rate": int(plan.rate),
-        "pod_rate_held": int(small.held),
-        "pod_rate_target": int(small.target),
-        "pod_cpu_m": plan.pod_cpu_m,
-        "node_cpu_m": plan.node_cpu_m,
-        "daemons_cpu_m": plan.daemons_cpu_m,
-        "disruption_percent": plan.disruption_percent,
+        "sizing": {
+            "rate": int(plan.rate),
+            "pod_rate_held": int(small.held),
+            "pod_rate_target": int(small.target),
+            "pod_cpu_m": plan.pod_cpu_m,
+            "node_cpu_m": plan.node_cpu_m,
+            "daemons_cpu_m": plan.daemons_cpu_m,
+            "disruption_percent": plan.disruption_percent,
+        }
     }
 
 

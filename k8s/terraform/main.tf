@@ -24,7 +24,7 @@ resource "aws_eks_node_group" "system" {
   subnet_ids      = values(var.subnet_ids)
   instance_types  = ["m7i.large"]
   capacity_type   = "ON_DEMAND"
-  labels          = { "adcore.io/nodes" = "system" }
+  labels          = { "adcore/pool" = "system" }
   scaling_config {
     min_size     = 2
     max_size     = 4

@@ -27,7 +27,7 @@ resource "helm_release" "load_balancer" {
     region       = var.region
     vpcId        = var.vpc_id
     replicaCount = 2
-    nodeSelector = { "adcore.io/nodes" = "system" }
+    nodeSelector = { "adcore/pool" = "system" }
     podDisruptionBudget = {
       maxUnavailable = 1
     }

@@ -18,7 +18,7 @@ locals {
       # that a zone may go while a node of the others is drained.
       values = {
         autoScaling  = { enabled = true, minReplicas = 4, maxReplicas = 12 }
-        nodeSelector = { "adcore.io/nodes" = "system" }
+        nodeSelector = { "adcore/pool" = "system" }
       }
     }
     aws-ebs-csi-driver = {
@@ -31,7 +31,7 @@ locals {
     }
     metrics-server = {
       version = "v0.8.0-eksbuild.2" # what the autoscaler of the front reads
-      values  = { nodeSelector = { "adcore.io/nodes" = "system" } }
+      values  = { nodeSelector = { "adcore/pool" = "system" } }
     }
   }
 }

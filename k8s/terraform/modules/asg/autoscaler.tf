@@ -24,7 +24,7 @@ resource "helm_release" "autoscaler" {
   values = [yamlencode({
     autoDiscovery = { clusterName = var.cluster_name }
     awsRegion     = var.region
-    nodeSelector  = { "adcore.io/nodes" = "system" }
+    nodeSelector  = { "adcore/pool" = "system" }
     rbac          = { serviceAccount = { name = "cluster-autoscaler" } }
     extraArgs = {
       expander                         = "least-waste"

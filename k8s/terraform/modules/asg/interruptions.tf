@@ -74,14 +74,15 @@ resource "helm_release" "termination_handler" {
     queueURL                       = aws_sqs_queue.notices.url
     enableSpotInterruptionDraining = true
     enableScheduledEventDraining   = true
-    # A recommendation is no notice: draining on each would halve a fleet that is merely at risk.
+    # The groups act on recommendations (capacity_rebalance), and end the old node when the new one
+    # is there; draining at once would halve a fleet that is merely at risk.
     enableRebalanceDraining    = false
     checkTagBeforeDraining     = true
     managedTag                 = "aws-node-termination-handler/managed"
     podTerminationGracePeriod  = -1 # each pod's own: 60 s for the front, 90 s for the ledger
     nodeTerminationGracePeriod = 110
     workers                    = 50 # a spot storm takes many nodes in the same second
-    nodeSelector               = { "adcore.io/nodes" = "system" }
+    nodeSelector               = { "adcore/pool" = "system" }
   })]
   depends_on = [module.termination_identity]
 }

@@ -41,7 +41,6 @@ resource "aws_launch_template" "this" {
     cluster_name = var.cluster_name
     cluster      = var.cluster
     service      = split("-", each.key)[0]
-    spot         = each.value.spot
   }))
 }
 
@@ -81,12 +80,12 @@ resource "aws_autoscaling_group" "this" {
   }
   dynamic "tag" {
     for_each = {
-      "kubernetes.io/cluster/${var.cluster_name}"                     = "owned"
-      "k8s.io/cluster-autoscaler/enabled"                             = "true"
-      "k8s.io/cluster-autoscaler/${var.cluster_name}"                 = "owned"
-      "k8s.io/cluster-autoscaler/node-template/label/adcore.io/nodes" = split("-", each.key)[0]
-      "k8s.io/cluster-autoscaler/node-template/taint/adcore.io/nodes" = "${split("-", each.key)[0]}:NoSchedule"
-      "aws-node-termination-handler/managed"                          = "true"
+      "kubernetes.io/cluster/${var.cluster_name}"                 = "owned"
+      "k8s.io/cluster-autoscaler/enabled"                         = "true"
+      "k8s.io/cluster-autoscaler/${var.cluster_name}"             = "owned"
+      "k8s.io/cluster-autoscaler/node-template/label/adcore/pool" = split("-", each.key)[0]
+      "k8s.io/cluster-autoscaler/node-template/taint/adcore/pool" = "${split("-", each.key)[0]}:NoSchedule"
+      "aws-node-termination-handler/managed"                      = "true"
     }
     content {
       key                 = tag.key

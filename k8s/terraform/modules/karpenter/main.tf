@@ -29,7 +29,7 @@ resource "helm_release" "karpenter" {
   skip_crds  = true
   values = [yamlencode({
     replicas     = 2
-    nodeSelector = { "adcore.io/nodes" = "system" } # never on a node that it might end
+    nodeSelector = { "adcore/pool" = "system" } # never on a node that it might end
     settings = {
       clusterName = var.cluster_name
       # The name as of 0.33. Under its old one it is ignored in silence, and nodes end undrained.
