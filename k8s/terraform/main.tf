@@ -49,11 +49,13 @@ module "addons" {
 }
 
 module "karpenter" {
-  count          = var.nodes == "karpenter" ? 1 : 0
-  source         = "./modules/karpenter"
-  cluster_name   = var.cluster_name
-  chart_registry = var.chart_registry
-  depends_on     = [aws_eks_node_group.system]
+  count             = var.nodes == "karpenter" ? 1 : 0
+  source            = "./modules/karpenter"
+  cluster_name      = var.cluster_name
+  subnet_ids        = var.subnet_ids
+  security_group_id = data.aws_eks_cluster.this.vpc_config[0].cluster_security_group_id
+  chart_registry    = var.chart_registry
+  depends_on        = [aws_eks_node_group.system]
 }
 
 module "asg" {
@@ -114,7 +116,7 @@ data "aws_iam_policy_document" "node" {
 }
 
 resource "aws_iam_role" "node" {
-  name_prefix        = "${var.cluster_name}-node-"
+  name_prefix        = "${var.cluster_name}-fixed-node-" # not Karpenter's, which is named
   assume_role_policy = data.aws_iam_policy_document.node.json
 }
 

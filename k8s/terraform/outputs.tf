@@ -14,6 +14,6 @@ output "node_drain_s" {
 }
 
 output "karpenter_node_role" {
-  description = "`role` of the EC2NodeClass in components/nodes/karpenter."
+  description = "`role` of the EC2NodeClass in k8s/cluster/karpenter."
   value       = one(module.karpenter[*].node_role_name)
 }

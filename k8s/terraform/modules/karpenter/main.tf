@@ -1,13 +1,21 @@
 # Karpenter: a node for each pod that finds no room, and a replacement at the moment of the spot
-# notice. Its NodePools are manifests (components/nodes/karpenter), reviewed with the pods they hold.
+# notice. Its NodePools are manifests (k8s/cluster/karpenter), reviewed with the pods they hold.
 module "karpenter" {
   source                        = "terraform-aws-modules/eks/aws//modules/karpenter"
   version                       = "21.8.0" # 21: Pod Identity alone, and the policy of Karpenter 1
   cluster_name                  = var.cluster_name
   namespace                     = "kube-system"
   service_account               = "karpenter"
-  node_iam_role_use_name_prefix = false # the EC2NodeClass names it
-  node_iam_role_name            = "${var.cluster_name}-karpenter-node"
+  node_iam_role_use_name_prefix = false # k8s/cluster/karpenter names it
+  node_iam_role_name            = "${var.cluster_name}-node"
+}
+
+# How the EC2NodeClass finds them.
+resource "aws_ec2_tag" "discovery" {
+  for_each    = merge(var.subnet_ids, { security_group = var.security_group_id })
+  resource_id = each.value
+  key         = "karpenter.sh/discovery"
+  value       = var.cluster_name
 }
 
 resource "helm_release" "crds" {

@@ -5,3 +5,11 @@ variable "cluster_name" {
 variable "chart_registry" {
   type = string
 }
+
+variable "subnet_ids" {
+  type = map(string)
+}
+
+variable "security_group_id" {
+  type = string
+}
