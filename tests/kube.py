@@ -43,7 +43,9 @@ def chosen(overlay: str, components: tuple[str, ...] = ()) -> list[str]:
     names = [path.partition("components/")[2] for path in own.get("components", [])]
     for name in components:
         rivals = next((family for family in FAMILIES if name in family), (name,))
-        names = [other for other in names if other not in rivals] + [name]
+        # In its rival's place: `nodes` patches what the components before it have brought.
+        at = next((n for n, other in enumerate(names) if other in rivals), len(names))
+        names[at : at + 1] = [name]
     return names
 
 
