@@ -8,7 +8,7 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check shippers kube-tools soak drill bench clean
+.PHONY: demo build debug asan cover lint test check shippers kube-tools tofu soak drill bench clean
 .DEFAULT_GOAL := build
 
 demo: build
@@ -66,6 +66,20 @@ kube-tools: build/tools/bin/kustomize
 
 build/tools/bin/kustomize:
 	GOBIN=$(CURDIR)/$(@D) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.2
+
+kube-tools: build/tools/bin/actionlint
+
+build/tools/bin/actionlint:
+	GOBIN=$(CURDIR)/$(@D) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+# OpenTofu, for machines without terraform. From its own folder, since it replaces a module, which
+# `go install` refuses; that takes two cores four minutes and more.
+tofu: build/tools/bin/tofu
+
+build/tools/bin/tofu:
+	cd "$$(go mod download -json github.com/opentofu/opentofu@v1.10.10 | \
+		sed -n 's/.*"Dir": "\(.*\)",/\1/p')" && \
+		CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ ./cmd/tofu
 
 # Which lines, not how often: 10^7 pairs of request and row would take it minutes.
 cover: coverage-build
