@@ -219,7 +219,7 @@ def run_reconcile(args: argparse.Namespace) -> int:
     else:
         for line in _told(result, config.shard):
             print(line)
-    return 1 if result.differences else 0
+    return reconcile.EXIT_DIFFERS if result.differences else 0
 
 
 def _folders(config: Config) -> tuple[DiskFolder, DiskFolder]:
