@@ -67,7 +67,7 @@ def test_each_alert_has_a_section_and_no_section_lacks_an_alert(headings):
     alerts = {
         rule["alert"]
         for path in RULES.glob("*.yaml")
-        for group in yaml.safe_load(path.read_text())["groups"]
+        for group in yaml.safe_load(path.read_text())["spec"]["groups"]
         for rule in group["rules"]
         if "alert" in rule
     }

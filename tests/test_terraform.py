@@ -3,6 +3,7 @@
 Providers can't be had where this runs, so types of their resources are checked by nobody here.
 """
 
+import json
 import re
 import shutil
 import subprocess
@@ -13,6 +14,7 @@ import pytest
 
 from tests.terraform import MODULES, ROOT, blocks, labelled, name_of, plain, sizing, text_of
 
+CHECKOV = Path(__file__).parent.parent / "build/tools/checkov/bin/checkov"
 TOFU = Path(__file__).parent.parent / "build/tools/bin/tofu"
 EXACT = re.compile(r'"\d+\.\d+\.\d+"')
 
@@ -49,6 +51,36 @@ def copied(tmp_path):
 def test_files_are_formatted():
     done = run("fmt", "-check", "-recursive", "-no-color", folder=ROOT)
     assert (done.returncode, done.stdout) == (0, "")
+
+
+@pytest.mark.process
+def test_checkov_finds_nothing_without_a_reason(tmp_path):
+    if not CHECKOV.exists():
+        pytest.skip("NOT INSTALLED: checkov (`make kube-tools`)")
+    # A registry's modules have versions and no commits; theirs are exact, as a test below says.
+    accepted = {"CKV_TF_1"}
+
+    def found() -> set[str]:
+        command = [CHECKOV, "--skip-download", "--framework", "terraform", "--output", "json"]
+        done = subprocess.run(
+            [*command, "--directory", tmp_path / "terraform"],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
+        report = json.loads(done.stdout)
+        assert report["summary"]["parsing_errors"] == 0
+        assert report["summary"]["passed"] > 40
+        return {each["check_id"] for each in report["results"]["failed_checks"]}
+
+    # Its parser is too old for *.tftest.hcl.
+    ignored = shutil.ignore_patterns(".*", "tests")
+    shutil.copytree(ROOT, tmp_path / "terraform", ignore=ignored)
+    assert found() == accepted
+    template = tmp_path / "terraform" / "modules" / "asg" / "main.tf"
+    template.write_text(template.read_text().replace('"required"', '"optional"'))
+    assert found() == accepted | {"CKV_AWS_79"}
 
 
 @pytest.mark.process
