@@ -8,7 +8,7 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process and not plain" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check shippers kube-tools image sbom soak drill bench clean
+.PHONY: demo build debug asan cover lint test check shippers kube-tools tofu image sbom soak drill bench clean
 .DEFAULT_GOAL := build
 
 demo: build
@@ -71,6 +71,20 @@ kube-tools: $(TOOLS)/bin/kustomize $(TOOLS)/checkov/.installed $(TOOLS)/kubernet
 
 $(TOOLS)/bin/kustomize:
 	GOBIN=$(CURDIR)/$(@D) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.2
+
+kube-tools: $(TOOLS)/bin/actionlint
+
+$(TOOLS)/bin/actionlint:
+	GOBIN=$(CURDIR)/$(@D) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+# OpenTofu, for machines without terraform. From its own folder, since it replaces a module, which
+# `go install` refuses; that takes two cores four minutes and more.
+tofu: $(TOOLS)/bin/tofu
+
+$(TOOLS)/bin/tofu:
+	cd "$$(go mod download -json github.com/opentofu/opentofu@v1.10.10 | \
+		sed -n 's/.*"Dir": "\(.*\)",/\1/p')" && \
+		CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ ./cmd/tofu
 
 $(TOOLS)/checkov/.installed:
 	$(PYTHON) -m venv $(@D)
