@@ -8,7 +8,7 @@ SOURCES := $(wildcard $(FOLDERS:%=%/*.pyx) $(FOLDERS:%=%/*.pxd))
 COMPILED := $(patsubst %.pyx,%,$(subst /,.,$(filter server/%.pyx,$(SOURCES))))
 ENGINE_TESTS := -m "not process" --hypothesis-profile=checked -p no:cacheprovider
 
-.PHONY: demo build debug asan cover lint test check shippers kube-tools soak drill bench clean
+.PHONY: demo build debug asan cover lint test check shippers kube-tools tofu soak drill bench clean
 .DEFAULT_GOAL := build
 
 demo: build
@@ -61,11 +61,40 @@ build/shippers/.installed:
 	npm install --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent fluent-logger@3.4.1
 	@touch $@
 
-# What tests over k8s/ run when it is there. Debian's kubectl is too old to render it.
-kube-tools: build/tools/bin/kustomize
+# What tests over k8s/ run when it is there. Debian's kubectl is too old to render it; checkov brings
+# a hundred packages, which are kept away from ours.
+KUBE_MODELS := argo-rollouts@2.0.0 external-secrets@2.0.0 gateway-api@2.0.0 karpenter@2.0.0 keda@2.0.0 \
+	prometheus-operator@6.0.0
+TOOLS := build/tools
 
-build/tools/bin/kustomize:
+kube-tools: $(TOOLS)/bin/kustomize $(TOOLS)/checkov/.installed $(TOOLS)/kubernetes-models/.installed
+
+$(TOOLS)/bin/kustomize:
 	GOBIN=$(CURDIR)/$(@D) go install sigs.k8s.io/kustomize/kustomize/v5@v5.8.2
+
+kube-tools: $(TOOLS)/bin/actionlint
+
+$(TOOLS)/bin/actionlint:
+	GOBIN=$(CURDIR)/$(@D) go install github.com/rhysd/actionlint/cmd/actionlint@v1.7.12
+
+# OpenTofu, for machines without terraform. From its own folder, since it replaces a module, which
+# `go install` refuses; that takes two cores four minutes and more.
+tofu: $(TOOLS)/bin/tofu
+
+$(TOOLS)/bin/tofu:
+	cd "$$(go mod download -json github.com/opentofu/opentofu@v1.10.10 | \
+		sed -n 's/.*"Dir": "\(.*\)",/\1/p')" && \
+		CGO_ENABLED=0 go build -trimpath -ldflags "-s -w" -o $(CURDIR)/$@ ./cmd/tofu
+
+$(TOOLS)/checkov/.installed:
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip install -q --disable-pip-version-check checkov==3.3.30
+	@touch $@
+
+$(TOOLS)/kubernetes-models/.installed:
+	npm install --prefix $(@D) --no-audit --no-fund --ignore-scripts --silent \
+		$(KUBE_MODELS:%=@kubernetes-models/%)
+	@touch $@
 
 # Which lines, not how often: 10^7 pairs of request and row would take it minutes.
 cover: coverage-build

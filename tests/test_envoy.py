@@ -217,8 +217,10 @@ def test_no_other_name_of_a_path_gets_by_its_route(server, envoy):
 
 
 def test_a_decision_that_is_late_is_a_504_that_says_so(server, envoy):
+    assert route_of(envoy_proxy.read_config(), API)["route"]["timeout"] == "0.045s"
     before = envoy.stats()["cluster.api.upstream_rq_timeout"]
-    # And a client does not say otherwise; nor may it ask for a second try.
+    # And a client does not say otherwise, nor ask for a second try, even if it is of our network:
+    # one that comes by no balancer is what Envoy may take for such.
     headers = {"x-envoy-upstream-rq-timeout-ms": f"{NEVER_S}000", "x-envoy-retry-on": "5xx"}
     with stopped(server):
         late = envoy.post(API + "?who=me", ASK, JSON | headers)
