@@ -115,6 +115,11 @@ class _Pool(SentinelConnectionPool):
                 self.get_master_address()  # type: ignore[no-untyped-call]
         return super().get_connection(*arguments, **options)
 
+    def disconnect(self, inuse_connections: bool = True) -> None:
+        super().disconnect(inuse_connections)
+        if inuse_connections:  # it is closed for good
+            self.sentinel_manager.close()
+
 
 # -- for an event loop
 
