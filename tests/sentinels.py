@@ -200,6 +200,12 @@ class SentinelCluster:
             said.add((state["port"], *others, usual))
         return len(said) == 1 and said.pop()[1:] == (2, 2, True)
 
+    def restart(self) -> None:
+        """Start those that have ended, with what they have on disk and know of each other."""
+        for each in [*self.redis, *self.sentinels]:
+            if each.process is not None and each.process.poll() is not None:
+                each.start()
+
     def fail_over(self) -> None:
         """Ask for a failover, of a whole cluster, and wait until there is another primary."""
         before = self.primary()
