@@ -3,7 +3,8 @@
     python -m benchmarks.hop                  a minute
     python -m benchmarks.hop --rate 500 --seconds 2
 
-Figures of one run are to be compared with each other alone: load, cores and clock are the same.
+No decision is given up for being late here. Figures of one run are to be compared with each other
+alone: load, cores and clock are the same.
 """
 
 import argparse
@@ -11,10 +12,10 @@ import os
 import tempfile
 from pathlib import Path
 from statistics import median
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 from benchmarks.generator import Load, Window, fire, post, write_requests
-from tests.envoy_proxy import route_of, start_envoy
+from tests.envoy_proxy import start_envoy
 from tests.redis_server import RedisServer
 from tests.serving import children_of, publish, start_server
 
@@ -43,7 +44,7 @@ def main() -> None:
         server.wait_ready()
         requests = Path(folder) / "requests"
         write_requests(requests, [post("/api/v2", ASK)])
-        with start_envoy(server.port, edit=patient) as envoy:
+        with start_envoy(server.port) as envoy:
             rounds: dict[str, list[Round]] = {"direct": [], "envoy": []}
             for _ in range(ROUNDS):
                 for name, port in (("direct", server.port), ("envoy", envoy.ports["front"])):
@@ -63,11 +64,6 @@ def main() -> None:
                         Round(window, *(second * 1e6 / window.sent for second in spent))
                     )
     report(args.rate, rounds)
-
-
-def patient(config: dict[str, Any]) -> None:
-    """Let no decision be given up, on a machine that others use too."""
-    route_of(config, "/api/v2")["route"]["timeout"] = "10s"
 
 
 def cpu_s(pids: list[int]) -> float:
