@@ -37,7 +37,6 @@ from server.lifeline import die_with
 from server.metrics import Metrics, totals
 from server.ops import Forgetting, Ops
 from server.run_folder import open_run_folder
-from server.store.users import user_forgetter
 
 EXIT_SETTINGS: Final = 2
 
@@ -94,7 +93,7 @@ def _serve(config: Config, demo: bool, stack: ExitStack) -> int:
         )
     metrics = Metrics(run_dir, MAIN)
     metrics.started(now_s())
-    forgetting = Forgetting(config.ops_key, user_forgetter(config))
+    forgetting = Forgetting(config.ops_key, partial(_forget, config))
     ops = Ops(config.ops_host, config.ops_port, run_dir, config.workers, forgetting)
     stack.enter_context(ops)
     command = ["load", "--run-dir", str(run_dir), "--parent", str(os.getpid())]
@@ -111,6 +110,13 @@ def _serve(config: Config, demo: bool, stack: ExitStack) -> int:
         # Granian's way to say that workers crash as fast as they are replaced.
         return end.code if isinstance(end.code, int) else 1
     return 0
+
+
+def _forget(config: Config, user_key: str) -> None:
+    # Imported when somebody is forgotten: redis-py would make every start 0.1 s later.
+    from server.store.users import user_forgetter
+
+    user_forgetter(config)(user_key)
 
 
 def _refuse_taken(config: Config) -> None:

@@ -9,19 +9,19 @@ cdef extern from *:
     """
     #include <stdint.h>
     #include <string.h>
-    static inline uint32_t read_u32(const uint8_t *from) {
+    static inline uint32_t frame_u32(const uint8_t *from) {
         uint32_t value;
         memcpy(&value, from, 4);
         return __builtin_bswap32(value);
     }
-    static inline uint64_t read_u64(const uint8_t *from) {
+    static inline uint64_t frame_u64(const uint8_t *from) {
         uint64_t value;
         memcpy(&value, from, 8);
         return __builtin_bswap64(value);
     }
     """
-    uint32_t read_u32(const uint8_t* at) noexcept nogil
-    uint64_t read_u64(const uint8_t* at) noexcept nogil
+    uint32_t frame_u32(const uint8_t* at) noexcept nogil
+    uint64_t frame_u64(const uint8_t* at) noexcept nogil
 
 cdef enum:
     PREFIX = 8      # length and CRC
@@ -44,10 +44,10 @@ def walk(bytes frames not None, uint64_t previous):
     while rest:
         if rest < HEAD:
             raise ValueError("a frame is cut")
-        size = PREFIX + <Py_ssize_t> read_u32(at)
+        size = PREFIX + <Py_ssize_t> frame_u32(at)
         if size < HEAD or size > HEAD + RECORD_MAX or size > rest:
             raise ValueError("a frame has an impossible length")
-        number = read_u64(at + SEQUENCE)
+        number = frame_u64(at + SEQUENCE)
         if number <= previous:
             raise ValueError("frames are out of order")
         previous = number
@@ -63,7 +63,7 @@ def split(bytes frames not None):
     cdef Py_ssize_t size
     cdef list found = []
     while at < end:
-        size = PREFIX + <Py_ssize_t> read_u32(at)
+        size = PREFIX + <Py_ssize_t> frame_u32(at)
         found.append((at[HEAD - 1], (<const char*> at)[HEAD:size]))
         at += size
     return found
@@ -82,12 +82,12 @@ def scan(bytes content not None, Py_ssize_t start, Py_ssize_t size_min):
         raise ValueError("an offset before the content")
     while total - start >= HEAD and start - first < size_min:
         at = bytes_ + start
-        size = PREFIX + <Py_ssize_t> read_u32(at)
+        size = PREFIX + <Py_ssize_t> frame_u32(at)
         if size < HEAD or size > HEAD + RECORD_MAX or size > total - start:
             break
         crc = crc32c(content[start + PREFIX:start + size], crc32c(content[start:start + 4]))
-        if crc != read_u32(at + 4):
+        if crc != frame_u32(at + 4):
             break
-        found.append((read_u64(at + SEQUENCE), content[start + HEAD:start + size], start + size))
+        found.append((frame_u64(at + SEQUENCE), content[start + HEAD:start + size], start + size))
         start += size
     return found
