@@ -56,6 +56,7 @@ def combinations() -> Iterator[tuple[str, ...]]:
         yield (overlay,)
         yield from ((overlay, *choice) for choice in itertools.product(*FAMILIES))
         yield from ((overlay, other) for other in OTHERS)
+    yield from (("production", *choice, "fluent-bit") for choice in itertools.product(*FAMILIES))
 
 
 def every() -> Iterator[tuple[tuple[str, ...], list[Document]]]:
