@@ -9,14 +9,19 @@ which requests of the world would already stand in line. And CPU is no straight 
 at half of the maximum it stands at 0.88 of a core, at 0.85 of it still below 1. So two rates are
 told apart: `held`, the highest with p99 below 10 ms in every round, and `target`, at which the
 autoscaler's 60 % of a core is reached. Pods are counted by the lower one, as the autoscaler does.
+
+Envoy works on the same node. Where `benchmarks.proxy` has left a result, what a pod holds is also
+bounded by what Envoy holds, and by the cores that are the pod's own when all on a node are busy.
 """
 
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from math import ceil
+from math import ceil, inf
 from pathlib import Path
 from typing import NamedTuple
+
+import msgspec
 
 from benchmarks import figures
 from benchmarks.figures import OpenLoop, Run, Size
@@ -40,6 +45,7 @@ class Plan(NamedTuple):
 
     rate: float = RATE
     pod_cpu_m: int = 1400  # requests: api 1000, envoy 300, forwarder 100
+    forwarder_cpu_m: int = 100
     node_cpu_m: int = 7910  # allocatable of 8 vCPU
     daemons_cpu_m: int = 400  # kube-proxy, CNI, node-local DNS, the metrics agent
     disruption_percent: int = 25  # the PodDisruptionBudget's maxUnavailable
@@ -51,9 +57,11 @@ class Capacity(NamedTuple):
     """What one pod of one worker on one core does with one kind of request, requests a second."""
 
     name: str
-    held: float
-    held_p99_ms: float
+    server: float  # held by the server alone
+    p99_ms: float
+    held: float  # by the whole pod; the same where no proxy was measured
     target: float
+    envoy_cores: float | None  # at the target
 
 
 class Fleet(NamedTuple):
@@ -88,24 +96,49 @@ def rate_at_cpu(points: Sequence[OpenLoop], cores: float) -> float:
     return rate_before  # never reached: what was measured is all that may be promised
 
 
-def capacities(run: Run, capped_ratio: float) -> Iterator[Capacity]:
+def cores_at(points: Sequence[OpenLoop], rate: float) -> float:
+    """Give the cores taken at a rate, in lines between what was measured; inf beyond it."""
+    rate_before = cores_before = 0.0
+    for point in sorted(points, key=lambda point: point.rate):
+        cores_here = point.rate * point.cpu_us.median / 1e6
+        if point.rate >= rate:
+            share = (rate - rate_before) / (point.rate - rate_before)
+            return cores_before + share * (cores_here - cores_before)
+        rate_before, cores_before = point.rate, cores_here
+    return inf
+
+
+class Measured(NamedTuple):
+    run: Run
+    capped_ratio: float  # what is left of the rate when each user's counts are read
+    proxy: Sequence[OpenLoop]  # none where it was not measured
+
+
+def capacities(plan: Plan, measured: Measured) -> Iterator[Capacity]:
     """Give each size of request, and the small one with frequency caps read for every user."""
-    for size in run.throughput or ():
-        yield _capacity(size, 1.0, size.name)
+    for size in measured.run.throughput or ():
+        yield _capacity(plan, size, 1.0, size.name, measured.proxy)
         if size.body_bytes < 1000:
-            yield _capacity(size, capped_ratio, f"{size.name}, capped")
+            name = f"{size.name}, capped"
+            yield _capacity(plan, size, measured.capped_ratio, name, measured.proxy)
 
 
-def _capacity(size: Size, ratio: float, name: str) -> Capacity:
+def _capacity(
+    plan: Plan, size: Size, ratio: float, name: str, proxy: Sequence[OpenLoop]
+) -> Capacity:
     # Whole hundreds, downwards: more digits would claim more than three rounds on one machine say.
     points = size.ours.open_loop
     best = held(points)
-    return Capacity(
-        name,
-        _hundreds(best.rate * ratio),
-        best.p99_ms.high,
-        min(_hundreds(rate_at_cpu(points, TARGET_CPU) * ratio), _hundreds(best.rate * ratio)),
-    )
+    server = _hundreds(best.rate * ratio)
+    whole = server
+    if proxy:
+        own = (plan.pod_cpu_m - plan.forwarder_cpu_m) / 1000
+        whole = min(whole, _hundreds(held(proxy).rate))
+        while whole > 0 and cores_at(points, whole / ratio) + cores_at(proxy, whole) > own:
+            whole -= 100.0
+    target = min(_hundreds(rate_at_cpu(points, TARGET_CPU) * ratio), whole)
+    envoy_cores = cores_at(proxy, target) if proxy else None
+    return Capacity(name, server, best.p99_ms.high, whole, target, envoy_cores)
 
 
 def _hundreds(rate: float) -> float:
@@ -122,14 +155,16 @@ def fleet(plan: Plan, capacity: Capacity) -> Fleet:
     return Fleet(pods, pods_a_node, nodes, pods_min, hourly / (plan.rate * 3600) * 1e6)
 
 
-def report(plan: Plan, run: Run, capped_ratio: float) -> str:
-    found = list(capacities(run, capped_ratio))
-    return "\n\n".join((_table(plan, found), _signal(run), _inputs(plan, run, found[0])))
+def report(plan: Plan, measured: Measured) -> str:
+    found = list(capacities(plan, measured))
+    inputs = _inputs(plan, measured, found[0])
+    return "\n\n".join((_table(plan, found), _signal(measured.run), inputs))
 
 
 def _table(plan: Plan, found: Sequence[Capacity]) -> str:
-    head = ("request", f"held by a pod at p99 < {P99_MAX_MS:g} ms", "its p99, worst round",
-            f"at {TARGET_CPU:.0%} CPU", f"pods for {plan.rate:,.0f}/s", "nodes with the minimum",
+    head = ("request", f"the server holds at p99 < {P99_MAX_MS:g} ms", "its p99, worst round",
+            "the pod holds", f"at {TARGET_CPU:.0%} CPU", "Envoy's cores there",
+            f"pods for {plan.rate:,.0f}/s", "nodes with the minimum",
             "USD a million requests")  # fmt: skip
     rows = []
     for each in found:
@@ -137,9 +172,11 @@ def _table(plan: Plan, found: Sequence[Capacity]) -> str:
         rows.append(
             (
                 each.name,
-                f"{each.held:,.0f}/s",
-                f"{each.held_p99_ms:.1f} ms" if "capped" not in each.name else "not measured",
+                f"{each.server:,.0f}/s",
+                f"{each.p99_ms:.1f} ms" if "capped" not in each.name else "not measured",
+                f"{each.held:,.0f}/s" if each.envoy_cores is not None else "not measured",
                 f"**{each.target:,.0f}/s**",
+                f"{each.envoy_cores:.2f}" if each.envoy_cores is not None else "not measured",
                 f"{it.pods}",
                 f"{it.nodes} ({max(it.pods, it.pods_min)} pods)",
                 f"{it.usd_a_million:.4f}",
@@ -166,11 +203,13 @@ def _signal(run: Run) -> str:
     return table(head, rows)
 
 
-def _inputs(plan: Plan, run: Run, first: Capacity) -> str:
+def _inputs(plan: Plan, measured: Measured, first: Capacity) -> str:
     it = fleet(plan, first)
+    run = measured.run
+    proxy = f", `{_proxy()[-1].name}`" if measured.proxy else "; Envoy was not measured"
     return (
         f"Of `{newest('load').name}` ({run.machine['cpu']}, one worker on one core, "
-        f"{run.line_items:,} line items) and `{_caps().name}`. "
+        f"{run.line_items:,} line items) and `{_caps().name}`{proxy}. "
         f"Pods: rate / rate at {TARGET_CPU:.0%} CPU, rounded up. A node: "
         f"({plan.node_cpu_m} - {plan.daemons_cpu_m}) / {plan.pod_cpu_m} m = "
         f"{it.pods_a_node} pods. The minimum: {plan.disruption_percent} % of it must be a node's "
@@ -179,9 +218,9 @@ def _inputs(plan: Plan, run: Run, first: Capacity) -> str:
     )
 
 
-def variables(plan: Plan, run: Run, capped_ratio: float) -> dict[str, dict[str, int]]:
+def variables(plan: Plan, measured: Measured) -> dict[str, dict[str, int]]:
     """What terraform's sizing starts from: the capped request, the dearest of the usual ones."""
-    small = next(each for each in capacities(run, capped_ratio) if "capped" in each.name)
+    small = next(each for each in capacities(plan, measured) if "capped" in each.name)
     return {
         "sizing": {
             "rate": int(plan.rate),
@@ -199,10 +238,18 @@ def _caps() -> Path:
     return sorted(RESULTS.glob("caps-throughput-2*.json"))[-1]
 
 
-def measured() -> tuple[Run, float]:
-    """The last full run, and what is left of its rate when each user's counts are read."""
+def _proxy() -> list[Path]:
+    return sorted(RESULTS.glob("proxy-full-2*.json"))
+
+
+def last() -> Measured:
+    """Read the last full results of each benchmark that sizes depend on."""
     ratio: float = json.loads(_caps().read_text())["throughput"]["ratio"]
-    return figures.read(newest("load")), ratio
+    points: Sequence[OpenLoop] = ()
+    if found := _proxy():
+        content = json.loads(found[-1].read_text())["points"]
+        points = msgspec.convert(content, tuple[OpenLoop, ...])
+    return Measured(figures.read(newest("load")), ratio, points)
 
 
 def spliced(document: str, text: str) -> str:
@@ -219,13 +266,13 @@ def main() -> None:
     plan = Plan(rate=args.rate)
     if args.node_usd is not None:
         plan = plan._replace(node_usd_an_hour=args.node_usd, price_of="as given")
-    run, ratio = measured()
-    text = report(plan, run, ratio)
+    measured = last()
+    text = report(plan, measured)
     if not args.write:
         print(text)
         return
     RUNBOOK.write_text(spliced(RUNBOOK.read_text(), text))
-    TERRAFORM.write_text(json.dumps(variables(plan, run, ratio), indent=2) + "\n")
+    TERRAFORM.write_text(json.dumps(variables(plan, measured), indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import re
 import shlex
 from pathlib import Path
 
+import kubernetes_validate
 import pytest
 import yaml
 
@@ -132,6 +133,8 @@ def test_the_restore_job_fits_the_stateful_set_whose_disk_it_fills():
     for name, value in replaced.items():
         text = text.replace(name, value)
     claim, job = yaml.safe_load_all(text)
+    for document in (claim, job):
+        kubernetes_validate.validate(document, "1.34", strict=True)
     shards = find(rendered("production"), "StatefulSet", "adcore-aggregator")
     (template,) = shards["spec"]["volumeClaimTemplates"]
     shard = replaced["@SHARD@"]
@@ -156,3 +159,28 @@ def test_the_restore_job_fits_the_stateful_set_whose_disk_it_fills():
         assert given[name] == wanted_of[name]
     assert given["ADCORE_SHARD"]["value"] == shard
     assert cli._parser("archive").parse_args(ours["args"]).restore
+
+
+@pytest.mark.process
+def test_a_rotation_s_keys_reach_the_server_while_its_component_is_there():
+    def keys(*components: str) -> dict[str, str]:
+        front = find(rendered("production", *components), "Deployment", "adcore-front")
+        (api,) = front["spec"]["template"]["spec"]["containers"]
+        assert api["name"] == "api"
+        secrets = {
+            each["name"]: each["valueFrom"]["secretKeyRef"]
+            for each in api["env"]
+            if "secretKeyRef" in each.get("valueFrom", {})
+        }
+        return {
+            secret["key"]: name
+            for name, secret in secrets.items()
+            if secret["name"] == "adcore-keys" and (name == "ADCORE_TOKEN_KEY" or components)
+        }
+
+    rotated = {*re.findall(r"`(token-key[\w-]*)`", RUNBOOK)}
+    assert rotated == {"token-key", "token-key-next", "token-key-previous"}
+    found = keys("token-rotation")
+    for key in rotated:
+        assert found[key] == f"ADCORE_{key.upper().replace('-', '_')}"
+    assert rotated & keys().keys() == {"token-key"}

@@ -16,12 +16,12 @@ PLAN = sizing.Plan()
 
 @pytest.fixture(scope="module")
 def measured():
-    return sizing.measured()
+    return sizing.last()
 
 
 @pytest.fixture(scope="module")
 def capped(measured):
-    return next(each for each in sizing.capacities(*measured) if "capped" in each.name)
+    return next(each for each in sizing.capacities(PLAN, measured) if "capped" in each.name)
 
 
 def point(rate: float, cores: float, p99_ms: float, faults: int = 0) -> OpenLoop:
@@ -61,7 +61,7 @@ def test_between_points_cpu_goes_in_a_line_and_beyond_them_nothing_is_promised(c
 
 
 def test_a_fleet_is_rounded_up_and_never_below_what_a_spot_node_needs():
-    capacity = sizing.Capacity("x", 9000.0, 1.0, 3000.0)
+    capacity = sizing.Capacity("x", 9000.0, 1.0, 9000.0, 3000.0, None)
     small = sizing.fleet(PLAN, capacity)
     assert (small.pods, small.pods_a_node, small.pods_min, small.nodes) == (10, 5, 20, 4)
     large = sizing.fleet(PLAN._replace(rate=300_001), capacity)
@@ -72,18 +72,37 @@ def test_a_fleet_is_rounded_up_and_never_below_what_a_spot_node_needs():
 
 def test_closed_loops_decide_nothing(measured):
     """Their maxima overstate what may be promised."""
-    run, ratio = measured
-    found = {each.name: each for each in sizing.capacities(run, ratio)}
-    for size in run.throughput:
-        assert found[size.name].target < found[size.name].held < size.ours.max_rate.low
+    found = {each.name: each for each in sizing.capacities(PLAN, measured)}
+    for size in measured.run.throughput:
+        each = found[size.name]
+        assert each.target <= each.held <= each.server < size.ours.max_rate.low
+
+
+def test_a_pod_holds_no_more_than_its_envoy_and_its_share_of_the_node(measured):
+    size, *_ = measured.run.throughput
+
+    def with_proxy(*proxy: OpenLoop) -> sizing.Capacity:
+        return sizing._capacity(PLAN, size, 1.0, "x", proxy)
+
+    free = with_proxy(point(30_000, 0.001, 1))
+    assert free.held == free.server
+    slow = with_proxy(point(5_000, 0.01, 1), point(30_000, 0.02, 11))
+    assert slow.held == 5_000  # beyond it Envoy's p99 is above the bar
+    assert slow.target == 5_000
+    dear = with_proxy(point(30_000, 3.0, 1))  # 100 us each
+    own = (PLAN.pod_cpu_m - PLAN.forwarder_cpu_m) / 1000
+    cores = [sizing.cores_at(size.ours.open_loop, rate) + rate * 1e-4
+             for rate in (dear.held, dear.held + 100)]  # fmt: skip
+    assert cores[0] <= own < cores[1]
+    assert dear.envoy_cores == pytest.approx(dear.target * 1e-4)
 
 
 def test_the_autoscaler_acts_before_a_pod_is_full_and_a_step_of_three_is_held(measured):
     """What the runbook says of the signal: 60 % lies at less than a third of what is held."""
-    first = next(sizing.capacities(*measured))
-    assert 3 * first.target <= first.held
-    run, _ = measured
-    cores = [p.rate * p.cpu_us.median / 1e6 for p in run.throughput[0].ours.open_loop]
+    first = next(sizing.capacities(PLAN, measured._replace(proxy=())))
+    assert 3 * first.target <= first.server
+    points = measured.run.throughput[0].ours.open_loop
+    cores = [point.rate * point.cpu_us.median / 1e6 for point in points]
     assert cores == sorted(cores)
     assert cores[-1] - cores[1] < 0.15  # flat above half: no signal to scale by
     assert median(cores) > sizing.TARGET_CPU
@@ -94,16 +113,16 @@ def test_the_autoscaler_acts_before_a_pod_is_full_and_a_step_of_three_is_held(me
 
 def test_the_runbook_has_what_was_measured(measured):
     text = sizing.RUNBOOK.read_text()
-    assert text == sizing.spliced(text, sizing.report(PLAN, *measured))
+    assert text == sizing.spliced(text, sizing.report(PLAN, measured))
 
 
 def test_terraform_starts_from_what_was_measured(measured):
-    assert json.loads(sizing.TERRAFORM.read_text()) == sizing.variables(PLAN, *measured)
+    assert json.loads(sizing.TERRAFORM.read_text()) == sizing.variables(PLAN, measured)
 
 
 def test_terraform_and_python_reckon_the_same(measured, capped):
     for rate in (1000, 30_000, 39_000, 300_000, 1_000_000):
-        values = sizing.variables(PLAN._replace(rate=rate), *measured)["sizing"]
+        values = sizing.variables(PLAN._replace(rate=rate), measured)["sizing"]
         ours, theirs = (
             sizing.fleet(PLAN._replace(rate=rate), capped),
             terraform.sizing(values | {"node_usd_an_hour": PLAN.node_usd_an_hour}),
@@ -115,7 +134,7 @@ def test_terraform_and_python_reckon_the_same(measured, capped):
 
 @pytest.mark.process
 def test_production_is_as_large_as_the_figures_ask(measured):
-    found = terraform.sizing(sizing.variables(PLAN, *measured)["sizing"])
+    found = terraform.sizing(sizing.variables(PLAN, measured)["sizing"])
     documents = rendered("production")
     scaler = find(documents, "HorizontalPodAutoscaler", "adcore-front")["spec"]
     assert scaler["minReplicas"] >= found["replicas_min"]
@@ -136,6 +155,7 @@ def test_a_pod_asks_for_the_cores_that_it_was_measured_with():
              for name, each in containers.items()}  # fmt: skip
     assert cpu_m["api"] == 1000  # one worker on one core
     assert sum(cpu_m.values()) == PLAN.pod_cpu_m
+    assert cpu_m["forwarder"] == PLAN.forwarder_cpu_m
     assert "cpu" not in containers["api"]["resources"].get("limits", {})
 
 
@@ -146,8 +166,21 @@ def test_the_pause_pods_are_a_node_s_worth():
     headroom = find(list(yaml.safe_load_all(path.read_text())), "Deployment", "adcore-headroom")
     (pause,) = headroom["spec"]["template"]["spec"]["containers"]
     assert _thousandths(pause["resources"]["requests"]["cpu"]) == PLAN.pod_cpu_m
-    capacity = sizing.Capacity("x", 1.0, 1.0, 1.0)
+    capacity = sizing.Capacity("x", 1.0, 1.0, 1.0, 1.0, None)
     assert headroom["spec"]["replicas"] == sizing.fleet(PLAN, capacity).pods_a_node
+
+
+def test_keda_s_threshold_is_the_rate_of_a_pod_at_its_target(capped):
+    path = terraform.ROOT.parent / "components" / "keda" / "scaledobject.yaml"
+    if not path.exists():
+        pytest.skip("no components/keda to compare with")
+    scaled = yaml.safe_load(path.read_text())
+    thresholds = [
+        int(trigger["metadata"]["threshold"])
+        for trigger in scaled["spec"]["triggers"]
+        if trigger["type"] == "prometheus"
+    ]
+    assert thresholds == [capped.target]
 
 
 def _thousandths(cpu: str) -> int:
