@@ -1,7 +1,7 @@
 """A roll-out as Argo runs it, over our own Rollout and AnalysisTemplates and a real Prometheus.
 
-Looks are taken by requests, not by the clock: the next one is due when the new pods have answered so
-many more. So a slow machine takes longer, and decides the same.
+Looks are taken by requests, not by the clock: the next one is due when the new pods have answered
+so many more. So a slow machine takes longer, and decides the same.
 """
 
 import json
@@ -87,7 +87,7 @@ def roll_out(
     return "promoted", failed
 
 
-LOOKS_A_PAUSE = 3
+LOOKS_A_PAUSE = 2  # as many as it takes to abort: within the first pause
 
 
 # -- a real Prometheus
