@@ -50,7 +50,7 @@ def rule_expressions() -> Iterator[str]:
 
 
 def selectors(expression: str) -> Iterator[tuple[str, list[tuple[str, str, str]]]]:
-    """Each metric of ours or of Envoy's that it names, with its matchers (label, operator, value)."""
+    """Each metric of ours or of Envoy's that it names, and its (label, operator, value)s."""
     for name, labels in _SELECTOR.findall(expression):
         if name.startswith(("adcore_", "envoy_")):
             yield name, _MATCHER.findall(labels)

@@ -1,8 +1,8 @@
 """A build that sells less is stopped at 5 % of the traffic; a good one is promoted.
 
 Two real servers, each behind the front pod's own Envoy, a third Envoy for the load balancer's
-weights, and a real Prometheus that scrapes them and is asked what the AnalysisTemplates ask. Windows
-are shorter than in k8s/. What a query makes of a fault is also shown on recorded series (promtool).
+weights, and a real Prometheus that scrapes them and is asked what the AnalysisTemplates ask, over
+shorter windows. What a query makes of a fault is also shown on recorded series, by promtool.
 """
 
 import http.client
