@@ -9,8 +9,7 @@ from libc.string cimport memcpy, memset
 
 from adcore.checking cimport _mark, _unmark
 from adcore.choosing cimport (
-    OUTCOME_COUNT, Choice, Context, Winner, _ecpm, _fill, _forget_labels, _outcomes,
-)
+    OUTCOME_COUNT, Choice, Context, Winner, _ecpm, _fill, _forget_labels, _outcomes)
 from adcore.limits cimport PLACEMENTS_MAX, REQUEST_FEATURES_MAX
 from adcore.live cimport Live, live_at
 from adcore.matching cimport WINDOW_WORDS_MAX, Cursor, _plan

@@ -1,9 +1,9 @@
 """The autoscaler as a model: Kubernetes' algorithm over the rendered HPA, a fleet and a load.
 
 Each 15 s: replicas = ceil(pods x usage / target), unless within the tolerance of a tenth; then the
-windows and policies of `behavior`. Pods without a metric count as idle when there are to be more, as in
-pkg/controller/podautoscaler/replica_calculator.go. Usage is what the metrics server shows: a window
-of 15 s, one scrape old.
+windows and policies of `behavior`. Pods that are not ready count as idle when there are to be
+more, as in pkg/controller/podautoscaler/replica_calculator.go. Usage is what the metrics server
+shows: a window of 15 s, one scrape old.
 
 A pod's CPU by its rate is measured (docs/runbook.md, "share of the maximum"), and flattens: an
 autoscaler that trusts it to be linear asks for too little, as here.
@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 SYNC_S = 15
+REMEMBERED_S = 600
 TOLERANCE = 0.1
 # From being made to being ready: image there, catalog read, two looks of the load balancer.
 POD_START_S = 20
@@ -55,6 +56,9 @@ class Autoscaler:
         desired = self._recommendation(replicas, ready, usage)
         desired = min(max(desired, self.spec["minReplicas"]), self.spec["maxReplicas"])
         self.recommended.append((now_s, desired))
+        # No window or period of ours is longer.
+        self.recommended = [each for each in self.recommended if now_s - each[0] <= REMEMBERED_S]
+        self.events = [each for each in self.events if now_s - each[0] <= REMEMBERED_S]
         desired = self._stabilized(now_s, replicas, desired)
         if desired > replicas:
             desired = min(desired, self._limit("scaleUp", now_s, replicas))
@@ -69,7 +73,7 @@ class Autoscaler:
         if abs(ratio - 1) <= TOLERANCE:
             return replicas
         if ratio > 1 and ready < replicas:
-            # Those that are not ready are taken for idle; if that turns the answer, nothing is done.
+            # Those that are not ready are taken for idle; if that turns the answer, all stays.
             ratio = usage * ready / replicas / self.target
             return replicas if ratio <= 1 + TOLERANCE else math.ceil(ratio * replicas)
         return math.ceil(ratio * ready)

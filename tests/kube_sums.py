@@ -83,7 +83,8 @@ def idling(docs: list[Document]) -> Iterator[str]:
     """Who is in front closes first, or it sends into a connection that is being closed."""
     entrance = balancer(docs)
     idle = proxy(docs)["common_http_protocol_options"]["idle_timeout"]
-    if entrance and float(idle.rstrip("s")) <= float(entrance["idle_timeout.timeout_seconds"]):
+    most_s = float(entrance.get("idle_timeout.timeout_seconds", 0))
+    if float(idle.rstrip("s")) <= most_s:
         yield "Envoy closes idle connections before the balancer does"
 
 

@@ -1,4 +1,4 @@
-"""The sums behind k8s/: every overlay keeps them, and a number that is off by a little is caught."""
+"""The sums behind k8s/: every overlay keeps them, and a number that is off is caught."""
 
 import json
 from itertools import pairwise
@@ -36,7 +36,7 @@ def faults_of(docs):
 
 
 def test_every_combination_keeps_every_sum():
-    found = {(names, fault) for names, docs in every() for fault in faults_of(docs)}
+    found = {(names, fault) for names, docs in list(every()) for fault in faults_of(docs)}
     assert not found
 
 
