@@ -125,6 +125,10 @@ DECISIONS = TABLE.counter(
     "Placements decided.",
     result=("filled", "no_fill", "no_snapshot"),
 )
+CLEARED = TABLE.counter(
+    "adcore_cleared_ecpm_micros",
+    "Sum of the eCPM that wins clear at: a thousandth is what they are expected to be worth.",
+)
 DECISION_SECONDS = TABLE.histogram(
     "adcore_decision_seconds",
     "Time from a request's last byte to the answer's first, without the network.",

@@ -7,11 +7,14 @@ An overlay names the components that it takes. Another choice from a family (`no
 import copy
 import functools
 import hashlib
+import itertools
+import json
 import math
 import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +32,43 @@ FAMILIES = (
     ("redis-external", "redis-sentinel"),
 )
 
+# What goes with any of them; whatever folder there is, so that no component is forgotten.
+OTHERS = tuple(
+    sorted(
+        folder.relative_to(K8S / "components").as_posix()
+        for folder in (path.parent for path in K8S.glob("components/**/kustomization.yaml"))
+        if not any(folder.relative_to(K8S / "components").as_posix() in each for each in FAMILIES)
+    )
+)
+CLUSTER = tuple(sorted(path.parent for path in K8S.glob("cluster/*/kustomization.yaml")))
+
 Document = dict[str, Any]
 
 
 def rendered(overlay: str, *components: str) -> list[Document]:
     """Give the overlay's documents with these components too; a copy that tests may change."""
     return copy.deepcopy(_rendered(overlay, components))
+
+
+def combinations() -> Iterator[tuple[str, ...]]:
+    """Each overlay with each choice of each family, and with each other component."""
+    for overlay in OVERLAYS:
+        yield (overlay,)
+        yield from ((overlay, *choice) for choice in itertools.product(*FAMILIES))
+        yield from ((overlay, other) for other in OTHERS)
+
+
+def every() -> Iterator[tuple[tuple[str, ...], list[Document]]]:
+    """Each combination with its documents, which are everybody's: not to be changed."""
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(lambda each: (each, _rendered(each[0], each[1:])), combinations())
+
+
+def everything() -> list[Document]:
+    """All documents of all combinations, each once, and those that a cluster has once."""
+    sets = [docs for _, docs in every()] + [documents(folder) for folder in CLUSTER]
+    distinct = {json.dumps(each, sort_keys=True): each for docs in sets for each in docs}
+    return list(distinct.values())
 
 
 def chosen(overlay: str, components: tuple[str, ...] = ()) -> list[str]:
@@ -44,6 +78,8 @@ def chosen(overlay: str, components: tuple[str, ...] = ()) -> list[str]:
     for name in components:
         rivals = next((family for family in FAMILIES if name in family), (name,))
         names = [other for other in names if other not in rivals] + [name]
+    # Stable, and `nodes` last: it patches what the components before it have brought.
+    names.sort(key=lambda name: name.startswith("nodes/"))
     return names
 
 
