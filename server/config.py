@@ -46,6 +46,9 @@ _ORIGIN = re.compile(r"https?://[^\s/?#@]+\Z")
 Port = Annotated[int, Meta(ge=1, le=65535)]
 RedisUrl = Annotated[str, Meta(pattern=r"^(redis|rediss|unix|rediss?\+sentinel)://")]
 BaseUrl = Annotated[str, Meta(pattern=r"^https?://[^\s/?#]+$(?!\n)")]
+CollectorUrl = Annotated[
+    str, Meta(pattern=r"^https?://[^\s?#@]+$(?!\n)")
+]  # no password: it is logged
 HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]*$(?!\n)")]
 Words = tuple[str, ...]
 
@@ -78,6 +81,9 @@ class Config(Struct, frozen=True, kw_only=True):
     cap_deadline_ms: Annotated[float, Meta(ge=1, le=50)] = 5.0
     # One in so many decisions is logged whole; totals are rebuilt from its weight. 0: none.
     decision_log_one_in: Annotated[int, Meta(ge=0, le=1_000_000)] = 100
+    # Traces of one in so many decisions, and of those whose caller asks for it. 0: none, ever.
+    trace_one_in: Annotated[int, Meta(ge=0, le=1_000_000)] = 0
+    trace_url: CollectorUrl = "http://127.0.0.1:4318/v1/traces"  # of a collector that takes OTLP
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     # Demo, staging: callers may set the decision's time (X-Adcore-Time), and are then never billed.
     preview: bool = False

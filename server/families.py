@@ -370,9 +370,9 @@ SOLVE_SECONDS = TABLE.histogram(
     "Making a plan: reading the counts, solving, writing.",
     SOLVE_BOUNDS_NS,
 )
-TRACE_SPANS = TABLE.counter(
-    "adcore_trace_spans",
-    "Spans of sampled decisions, by what became of them; tracing is off by default.",
+TRACES = TABLE.counter(
+    "adcore_traces",
+    "Sampled decisions, by what became of their spans; tracing is off by default.",
     result=("sent", "dropped", "failed"),
 )
 START_S = TABLE.gauge("adcore_start_time_seconds", "When the server started.", role=MAIN)

@@ -45,6 +45,7 @@ from server.families import (
     START_S,
     STOPPING,
     TABLE,
+    TRACES,
     Family,
 )
 
@@ -93,6 +94,11 @@ class Metrics:
     def spool_left(self, left_s: int, bytes_max: int) -> None:
         self.slots[SPOOL_AGE_S.start] = left_s
         self.slots[SPOOL_BYTES_MAX.start] = bytes_max
+
+    def traced(self, sent: int, dropped: int, failed: int) -> None:
+        """Take over the worker's own counts, which begin with the process."""
+        for result, count in (("sent", sent), ("dropped", dropped), ("failed", failed)):
+            self._raise_to(TRACES.slot(result), count)
 
     def looked_up(self, cache: str, hits: int, misses: int) -> None:
         """Take over a cache's own counts, which begin with the process."""

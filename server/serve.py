@@ -29,6 +29,7 @@ from server import config as settings
 from server import logs
 from server.clock import now_s
 from server.config import Config
+from server.delivery import tracing
 from server.delivery.datacentres import read_ranges
 from server.errors import AdcoreError, ConfigError
 from server.families import AGENT, DRAINS, ENDS, LOADER, MAIN, STOPPING, WORKER
@@ -72,6 +73,7 @@ def serve(args: argparse.Namespace) -> int:
     try:
         config = settings.load(os.environ, needs_token_key=True)
         _refuse_taken(config)
+        tracing.check(config)
         read_ranges(config.datacentre_ranges)  # its faults, before any process is started
         with ExitStack() as stack:
             return _serve(config, args.demo, stack)

@@ -18,6 +18,7 @@ from server.delivery.snapshot import Holder
 from server.delivery.spool import Spool
 from server.delivery.tally import Tally
 from server.delivery.tokens import Keyring
+from server.delivery.tracing import Tracer
 from server.delivery.tracking import Tracker
 from server.delivery.users import Users
 from server.delivery.worker import Worker
@@ -57,8 +58,9 @@ def build(config: Config, run_dir: str, name: str, demo: bool) -> Any:
     pages = demo_pages(holder, folder) if demo else {}
     keys = Keyspace(config.redis_prefix)
     users = Users(config.redis_url, keys, user_hasher(config), metrics, config.cap_deadline_ms)
-    core = Core(config, holder, keyring, tracker, Tally(metrics), pages, users)
-    worker = Worker(core, holder, spool, users, metrics, config.body_timeout_s)
+    tracer = _tracer(config, name, metrics)
+    core = Core(config, holder, keyring, tracker, Tally(metrics), pages, users, tracer)
+    worker = Worker(core, holder, spool, users, metrics, config.body_timeout_s, tracer)
     if config.door == "asgi":
         return AsgiDoor(worker)
     if config.door == "rsgi":
@@ -66,6 +68,12 @@ def build(config: Config, run_dir: str, name: str, demo: bool) -> Any:
     door = DirectDoor(worker)
     metrics.direct(granian_direct.install(door.dispatch))
     return door
+
+
+def _tracer(config: Config, name: str, metrics: Metrics) -> Tracer | None:
+    if not config.trace_one_in:
+        return None
+    return Tracer(config.trace_one_in, config.trace_url, name, metrics.traced)
 
 
 def _producer(name: str) -> str:

@@ -8,6 +8,8 @@ from typing import Any
 
 import yaml
 
+from server.families import TABLE
+
 COMPONENT = Path(__file__).parent.parent / "k8s" / "components" / "observability"
 RULES = COMPONENT / "rules"
 DASHBOARDS = COMPONENT / "dashboards"
@@ -68,3 +70,24 @@ def recorded() -> set[str]:
 
 def names_recorded(expression: str) -> set[str]:
     return set(re.findall(r"\badcore:[a-z0-9_:]+", _STRING.sub("", expression)))
+
+
+def metrics_table() -> list[str]:
+    """The rows of docs/observability.md, as server/families.py has the metrics."""
+    rows = []
+    for family in TABLE.families:
+        name = family.name + ("_total" if family.kind == "counter" else "")
+        labels = ", ".join(f"`{label}`" for label in family.labels)
+        rows.append(f"| `{name}` | {family.kind} | {labels} | {family.help} |")
+    return rows
+
+
+def alerts_table() -> list[str]:
+    """Its rows of alerts, likewise."""
+    return [
+        f"| `{rule['alert']}` | {rule['labels']['severity']} | {rule['annotations']['summary']} |"
+        for path in rule_files()
+        for group in groups_of(path)
+        for rule in group["rules"]
+        if "alert" in rule
+    ]

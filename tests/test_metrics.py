@@ -345,3 +345,23 @@ def test_the_older_format_is_for_those_who_know_no_other(tmp_path, accept, old):
     parse = (parser if old else openmetrics).text_string_to_metric_families
     key = ("adcore_requests_total", (("route", "click"), ("status", "302")))
     assert samples_of(text, parse)[key] == 1
+
+
+def test_a_gauge_is_said_by_those_who_know(tmp_path):
+    Metrics(tmp_path, "forwarder")
+    assert b"adcore_redis_up" not in expose(totals(tmp_path), "")[0]
+    assert b"adcore_forward_behind_seconds 0.0" in expose(totals(tmp_path), "")[0]
+    Metrics(tmp_path, "loader")
+    assert b"adcore_redis_up 0.0" in expose(totals(tmp_path), "")[0]
+
+
+def test_a_workers_traces_and_spool_are_told(tmp_path):
+    metrics = Metrics(tmp_path, "worker-1")
+    metrics.traced(sent=3, dropped=2, failed=1)
+    metrics.traced(sent=4, dropped=2, failed=1)
+    metrics.spool_left(70, 1 << 30)
+    now = totals(tmp_path)
+    results = ("sent", "dropped", "failed")
+    assert [now.value(table.TRACES, result) for result in results] == [4, 2, 1]
+    assert now.value(table.SPOOL_AGE_S) == 70
+    assert now.value(table.SPOOL_BYTES_MAX) == 1 << 30

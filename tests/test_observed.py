@@ -13,15 +13,17 @@ from prometheus_client.openmetrics import parser as openmetrics
 
 from tests.envoy_proxy import ENVOY, start_envoy
 from tests.observed import (
+    alerts_table,
     dashboards,
     expressions,
+    metrics_table,
     names_recorded,
     panels,
     recorded,
     rule_expressions,
     selectors,
 )
-from tests.serving import free_ports, wait_until
+from tests.serving import ROOT, free_ports, wait_until
 from tests.test_ledger_processes import ledger
 
 __all__ = ["ledger"]  # a fixture
@@ -106,7 +108,13 @@ def test_a_process_says_nothing_of_what_it_does_not_know(exposed):
         assert len(exposed[name]) == 1, name
 
 
-# -- recorded series, and dashboards
+# -- the page, recorded series, and dashboards
+
+
+def test_the_page_names_every_metric_and_alert_as_they_are():
+    text = (ROOT / "docs/observability.md").read_text().splitlines()
+    named = [line for line in text if re.match(r"\| `(adcore_|Adcore)", line)]
+    assert named == [*alerts_table(), *metrics_table()]
 
 
 def test_what_is_read_back_is_recorded():

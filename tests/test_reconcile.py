@@ -13,11 +13,14 @@ import redis
 from server import cli
 from server.errors import LedgerError
 from server.events.records import Kind
+from server.families import CHORES
 from server.ledger import cli as ledger_cli
 from server.ledger import wal
 from server.ledger.checkpoints import kept
 from server.ledger.folder import DiskFolder
+from server.ledger.housekeeping import Housekeeping
 from server.ledger.reconcile import EXIT_DIFFERS, TIME, Difference, Reconciled, begin, reconcile
+from server.metrics import Metrics, totals
 from server.store import Keyspace
 from server.store.buckets import EVER, HOUR, SPANS, Bucket, Totals, hour, quarter, window
 from server.store.counts import CountsStore
@@ -399,3 +402,24 @@ def test_the_command_names_and_counts(shard, client, redis_url, monkeypatch, cap
     assert cli.main(["reconcile", "--json"]) == EXIT_DIFFERS
     document = json.loads(capsys.readouterr().out)
     assert document["differences"] == [[["hour", NOON], 40, 50, 10, "impressions", 3, 4]]
+
+
+def test_the_hourly_chore_tells_a_difference_from_a_failure(
+    shard, client, redis_url, monkeypatch, tmp_path
+):
+    for name in os.environ:
+        if name.startswith("ADCORE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("ADCORE_REDIS_URL", redis_url)
+    shard.write([beacon()])
+    shard.count()
+    metrics = Metrics(tmp_path, "intake")
+    chores = Housekeeping(("reconcile",), metrics)
+    chores.do("reconcile")  # without ADCORE_LEDGER_DIR
+    monkeypatch.setenv("ADCORE_LEDGER_DIR", str(shard.folder))
+    chores.do("reconcile")
+    client.hincrby(KEY, b"40.50.10.impressions", 1)
+    chores.do("reconcile")
+    now = totals(tmp_path)
+    for result in ("failed", "done", "differs"):
+        assert now.value(CHORES, "reconcile", result) == 1, result

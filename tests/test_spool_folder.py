@@ -72,3 +72,26 @@ def test_no_descriptor_is_left_open(folder):
         spool.close()
         spool.close()
     assert set(os.listdir("/proc/self/fd")) == before
+
+
+# -- how long what is finished has been left
+
+
+def write_segment(folder, name: str, age_s: int) -> None:
+    (folder / name).write_bytes(b"frames")
+    os.utime(folder / name, (NOW_S - age_s, NOW_S - age_s))
+
+
+def test_a_finished_segment_that_is_left_has_an_age(folder):
+    spool = spool_in(folder)
+    assert spool.left_s(NOW_S) == 0
+    write_segment(folder, "w1-0000000000000001-00000001.spool", 300)
+    assert spool.left_s(NOW_S) == 0  # its producer's newest: nobody deletes it
+    write_segment(folder, "w1-0000000000000001-00000002.spool", 40)
+    assert spool.left_s(NOW_S) == 300
+    write_segment(folder, "w2-0000000000000001-00000001.spool", 900)  # another's newest
+    assert spool.left_s(NOW_S) == 300
+    write_segment(folder, "w1-0000000000000002-00000001.spool", 5)  # of its next start
+    (folder / "w1-0000000000000001-00000001.spool").unlink()
+    assert spool.left_s(NOW_S) == 40
+    spool.close()

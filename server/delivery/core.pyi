@@ -6,6 +6,7 @@ from server.delivery.http import Answer, Ask, Headers
 from server.delivery.snapshot import Holder
 from server.delivery.tally import Tally
 from server.delivery.tokens import Keyring
+from server.delivery.tracing import Tracer
 from server.delivery.tracking import Tracker
 from server.delivery.users import Users
 from server.delivery.visits import Visit
@@ -40,6 +41,7 @@ class Core:
         tally: Tally,
         pages: Mapping[str, Callable[[], Answer]],
         users: Users,
+        tracer: Tracer | None = None,
     ) -> None: ...
     def admit(self, ask: Ask) -> Answer | None: ...
     def decide(self, ask: Ask, body: bytes) -> Answer | Pending: ...

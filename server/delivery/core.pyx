@@ -121,6 +121,7 @@ cdef class Pending(Visit):
     cdef uint64_t draw
     cdef int64_t started_ns, received_s
     cdef bint previewed, explain
+    cdef object trace  # None: not sampled
 
 
 @cython.final
@@ -135,6 +136,7 @@ cdef class Core:
     cdef Dice dice
     cdef DecisionLog decision_log
     cdef object contexts, tracker
+    cdef object tracer      # None: nothing is traced
     cdef dict beacons, pages
     cdef frozenset origins
     cdef bint preview
@@ -143,7 +145,7 @@ cdef class Core:
 
     def __init__(
         self, config not None, Holder holder not None, keyring not None, tracker not None,
-        Tally tally not None, pages not None, Users users not None,
+        Tally tally not None, pages not None, Users users not None, tracer=None,
     ):
         self.holder = holder
         self.capper = Capper(users)
@@ -154,6 +156,7 @@ cdef class Core:
         self.decision_log = DecisionLog(tracker.spool, config.decision_log_one_in, tally)
         self.contexts = ContextReader(config)
         self.tracker = tracker
+        self.tracer = tracer
         self.beacons = {
             "/i.gif": tracker.impression,
             "/r": tracker.click,
@@ -183,6 +186,8 @@ cdef class Core:
     def resume(self, Pending pending not None):
         """Go on with a visit that need not wait any more."""
         try:
+            if pending.trace is not None:
+                pending.trace.step("caps")
             answer = self._fill(pending)
             if answer is pending:
                 return
@@ -288,6 +293,8 @@ cdef class Core:
         cdef bint personal, elsewhen = False
         pending.started_ns = perf_ns()
         pending.received_s = at_s = now_s()
+        if self.tracer is not None:
+            pending.trace = self.tracer.begin(ask.headers, pending.started_ns)
         try:
             pending.asked = asked = parse(body)
         except Unreadable as error:
@@ -318,6 +325,8 @@ cdef class Core:
         pending.counts = not pending.previewed
         if personal and snapshot.has_caps and asked.user is not None and asked.user.key is not None:
             pending.user = self.capper.users.hashed(asked.user.key)
+        if pending.trace is not None:
+            pending.trace.step("parse")
         return self._fill(pending)
 
     cdef _fill(self, Pending pending):
@@ -331,6 +340,8 @@ cdef class Core:
         except ValueError as error:
             # The engine's bounds on a request as a whole, which no single field breaks.
             return self._unreadable("shape", str(error))
+        if pending.trace is not None:
+            pending.trace.step("select")
         if self.filler.selected:
             self.tally.looked(snapshot.index)
             self.filler.selected = False
@@ -354,6 +365,8 @@ cdef class Core:
         if not pending.previewed and self.decision_log.keeps(pending.decision_id):
             self.decision_log.write(asked.placements, wins, snapshot, moment)
         self.tally.decided(asked.placements, wins, <int64_t> perf_ns() - pending.started_ns)
+        if pending.trace is not None:
+            self.tracer.end(pending.trace, asked.placements, wins, snapshot)
         return Answer(200, JSON_HEADERS, written)
 
     cdef _shadow(self, request, Snapshot snapshot, live, uint64_t draw):

@@ -11,6 +11,7 @@ from server.delivery.core import Core
 from server.delivery.http import Answer, Ask
 from server.delivery.snapshot import POLL_INTERVAL_S, Holder
 from server.delivery.spool import Spool
+from server.delivery.tracing import Tracer
 from server.delivery.users import Users
 from server.delivery.waiting import Waiting
 from server.errors import SpoolError
@@ -49,6 +50,7 @@ class Worker:
         users: Users,
         metrics: Metrics,
         body_timeout_s: float,
+        tracer: Tracer | None = None,
     ) -> None:
         self.core = core
         self.users = users
@@ -56,6 +58,7 @@ class Worker:
         self._holder = holder
         self._spool = spool
         self._metrics = metrics
+        self._tracer = tracer
         self._timer: asyncio.TimerHandle | None = None
         self._ending = threading.Event()
         self._follower = threading.Thread(target=self._follow, name="snapshot", daemon=True)
@@ -63,6 +66,8 @@ class Worker:
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._look()
         self._follower.start()
+        if self._tracer is not None:
+            self._tracer.start()
         self.users.start(loop, self.core.resume)
         self._tick(loop)
         # What is alive now lives as long as the worker: the collector need not look at it again.
@@ -76,6 +81,8 @@ class Worker:
         self.users.close()
         self._ending.set()
         self._follower.join()
+        if self._tracer is not None:
+            self._tracer.stop()
         self._count()
         try:
             self._spool.close()

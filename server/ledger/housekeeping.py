@@ -55,9 +55,10 @@ class Housekeeping:
             pause_s = EVERY_S
             for chore in self._chores:
                 if not self._ending.is_set():
-                    self._do(chore)
+                    self.do(chore)
 
-    def _do(self, chore: str) -> None:
+    def do(self, chore: str) -> None:
+        """Run one to its end, and count how it went."""
         parent = os.getpid()
         self._process = subprocess.Popen(
             [sys.executable, "-m", "server", chore],
