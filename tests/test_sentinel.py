@@ -93,8 +93,8 @@ def written(client, seconds: float = 30) -> float:
             return time.monotonic() - started_s
 
 
-def test_a_killed_primary_and_a_failover_for_maintenance(tmp_path):
-    """By TLS, with Redis's password and the sentinels' own."""
+def test_a_failover_for_maintenance_by_tls(tmp_path):
+    """With Redis's password and the sentinels' own."""
     if not DEBIAN.exists() or not shutil.which("openssl"):
         pytest.skip("NOT INSTALLED: Debian's redis-tools and openssl; the wheel's has no TLS")
     passwords = {"password": "of-redis", "sentinel_password": "theirs"}
@@ -102,18 +102,12 @@ def test_a_killed_primary_and_a_failover_for_maintenance(tmp_path):
     with SentinelCluster(build=build, tls=make_tls(tmp_path), **passwords) as cluster:
 
         async def steps(found: Linked) -> None:
-            first = cluster.primary()
-            await asyncio.to_thread(kill, cluster, first)
-            await found.written()
-            second = cluster.primary()
-            assert found.port() == second.port != first.port
-            assert written(client) < 2
+            old = cluster.primary()
             await asyncio.to_thread(cluster.fail_over)
             # It is a replica in the end, and its clients are cut; until then it refuses writes.
-            await asyncio.to_thread(wait_until, lambda: role(cluster, second) == "slave", "a role")
+            await asyncio.to_thread(wait_until, lambda: role(cluster, old) == "slave", "a role")
             await found.written()
-            assert found.port() == cluster.primary().port not in (first.port, second.port)
-            assert written(client) < 2
+            assert found.port() == place_of(client) == cluster.primary().port != old.port
 
         client = connect(cluster.url)
         written(client)
@@ -243,7 +237,7 @@ def test_without_sentinels_what_is_connected_goes_on():
         async def steps(found: Linked) -> None:
             for each in cluster.sentinels:
                 each.kill()
-            end_s = time.monotonic() + 3
+            end_s = time.monotonic() + 2
             while time.monotonic() < end_s:
                 assert await found.written() + written(client) < 1
             assert found.cuts == 0
