@@ -141,6 +141,7 @@ def run(cluster: Cluster, plan: Plan) -> dict[str, Any]:
         "http": {name: found for name, found in seen.items() if name != "given"},
         "not_200": sum(n for code, n in seen["statuses"].items() if code != "200"),
         "answer_ms": _late(answers),
+        "answer_ms_before": _late([each for each in answers if each[0] < faults.seen[0]["at_s"]]),
         "faults": [
             found | _around(found["at_s"], ends_s, answers)
             for found, ends_s in zip(faults.seen, faults.ends_s, strict=True)
@@ -197,6 +198,7 @@ def _around(at_s: float, ends_s: float, answers: list[tuple[float, float, int]])
     """How late answers were in the seconds after a fault, and for how long nothing booked came."""
     after = [each for each in answers if at_s <= each[0] < at_s + AFTER_S]
     booked = [answered_s for answered_s, _, of in sorted(answers) if of]
+    booked.append(max(answered_s for answered_s, _, _ in answers))  # it may not have come back yet
     gaps = [
         later - sooner for sooner, later in pairwise(booked) if at_s <= later and sooner < ends_s
     ]
