@@ -122,9 +122,11 @@ soak: build
 
 # The whole ledger as processes, killed, stopped, cut and filled up: 12 minutes, no event lost. Then
 # budgets, with Redis failed over, wiped and away for five minutes: half an hour, nothing overspent.
+# Then Redis under real sentinels, killed, handed over and stopped: five minutes, every answer a 200.
 drill: build
 	$(BIN)/python -m tests.drill
 	$(BIN)/python -m tests.drill.spending
+	$(BIN)/python -m tests.drill.failover
 
 bench: build
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-json=benchmarks/results/micro.json

@@ -127,6 +127,22 @@ def test_a_failover_to_a_stale_replica(pair):
     assert book.granted > 15
 
 
+def test_there_and_back_again_is_another_life(pair):
+    """A primary that was a replica meanwhile has lost its tail, though its process never ended."""
+    box = boxed(pair)
+    book = Book(box, 40)
+    book.ask(W)
+    assert box._client.execute_command("WAIT", 1, 5000) == 1
+    pair.detach()
+    for window in (W + 1, W + 2):
+        book.ask(window)
+    assert book.granted == 15
+    pair.follow()
+    pair.command(pair.primary, "REPLICAOF", "NO", "ONE")
+    book.exhaust(W + 2)
+    assert book.granted > 15
+
+
 def test_a_primary_cut_off_from_its_replica_grants_nothing(pair):
     box = BudgetBox(connect(pair.url), replicas=1)
     book = Book(box, 40)

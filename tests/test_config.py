@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from server.config import SECRET_BYTES_MIN, Config, load
+from server.config import SECRET_BYTES_MIN, Config, load, sentinel_url
 from server.errors import ConfigError
 
 pytestmark = pytest.mark.plain
@@ -142,6 +142,8 @@ def test_any_text_is_either_taken_or_named_as_a_fault(environ):
             "redis://cache.example?password={}",
             "unix://{}@/run/r.sock?db=1",
             "redis://:{}",
+            "redis+sentinel://user:{}@s-0:26379,s-1:26379/ads/0",
+            "rediss+sentinel://s-0:26379/ads?sentinel_password={}",
         ]
     ),
 )
@@ -173,10 +175,36 @@ def test_no_secret_and_no_password_is_shown(secrets, password, shape):
         ("redis://:hun@ter2@cache", "redis://***"),
         ("redis://cache?password=hun@ter2", "redis://***"),
         ("redis://:hunter2", "redis://***"),
+        ("redis+sentinel://a:1,[::1]:2/ads/0", "redis+sentinel://a:1,[::1]:2/ads/0"),
+        ("redis+sentinel://:hunter2@a:1,b:2/ads", "redis+sentinel://***@a:1,b:2/ads"),
+        ("rediss+sentinel://a:1/ads?sentinel_password=x", "rediss+sentinel://a:1/ads?***"),
+        ("redis+sentinel://:hunter2,a:1/ads", "redis+sentinel://***"),
     ],
 )
 def test_the_url_of_redis_is_shown_without_its_password(url, shown):
     assert Config(redis_url=url).redacted()["redis_url"] == shown
+
+
+def test_the_parts_of_a_url_of_sentinels():
+    url = "rediss+sentinel://me:p%40ss@s-0.redis:26379,[::1]:26380/ads/3?sentinel_password=a%26b"
+    assert sentinel_url(url) == (
+        True, "me", "p@ss", (("s-0.redis", 26379), ("::1", 26380)), "ads", 3,
+        {"sentinel_password": "a&b"},
+    )  # fmt: skip
+    assert sentinel_url("redis+sentinel://:word@s:1/ads")[1:6] == (
+        "", "word", (("s", 1),), "ads", 0,
+    )  # fmt: skip
+    assert sentinel_url("redis://s:26379/0") is None
+
+
+@pytest.mark.parametrize(
+    "rest",
+    ["", "s:1", "s:1/", "s/ads", "s:0/ads", "s:65536/ads", "s:1,/ads", "s:1/ads/x", "s:1/ads/0/1",
+     "s:1/ads?db=3", "s:1/a b", "hunter2:@@s:1/ads", "s:1;t:2/ads"],
+)  # fmt: skip
+def test_a_url_of_sentinels_that_lacks_something(rest):
+    with pytest.raises(ConfigError, match=r"\AADCORE_REDIS_URL: [^2]*\Z"):
+        load({"ADCORE_REDIS_URL": f"redis+sentinel://{rest}"})
 
 
 @pytest.mark.parametrize(

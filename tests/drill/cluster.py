@@ -206,6 +206,15 @@ class RedisPair:
         """Leave the replica where it stands."""
         self.command(self.replica, "REPLICAOF", "NO", "ONE")
 
+    def follow(self) -> None:
+        """Make the primary a replica of the one that was detached, and wait until it is in step."""
+        self.command(self.primary, "REPLICAOF", "127.0.0.1", str(self._ports[self.replica]))
+
+        def is_in_step() -> bool:
+            return self.command(self.replica, "WAIT", "1", "100") == ":1"
+
+        wait_until(is_in_step, "the primary to follow")
+
     def promote(self) -> None:
         """Make the replica the primary; the old one lives a moment longer, and loses all."""
         self.detach()

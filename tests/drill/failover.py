@@ -69,6 +69,7 @@ class Faults:
 
     def __init__(self, cluster: SentinelCluster, plan: Plan) -> None:
         self.seen: list[dict[str, Any]] = []
+        self.ends_s: list[float] = []
         self._cluster, self._plan = cluster, plan
         self._kinds: dict[str, Callable[[], None]] = {
             "killed": self._kill,
@@ -84,10 +85,12 @@ class Faults:
         with connect(self._cluster.url) as client:
             while not _writes(client):
                 time.sleep(0.05)
-        found = {"fault": kind, "at_s": began_s, "moved_s": round(moved_s, 1)}
+        found = {"fault": kind, "at_s": round(began_s, 1), "moved_s": round(moved_s, 1)}
+        found["writes_s"] = round(time.monotonic() - began_s, 1)
         self._cluster.restart()
         self._cluster.wait_whole()
-        self.seen.append(found | {"whole_s": round(time.monotonic() - began_s, 1)})
+        self.ends_s.append(time.monotonic())
+        self.seen.append(found | {"whole_s": round(self.ends_s[-1] - began_s, 1)})
         print(json.dumps(self.seen[-1]), flush=True)
 
     def _kill(self) -> None:
@@ -138,7 +141,11 @@ def run(cluster: Cluster, plan: Plan) -> dict[str, Any]:
         "http": {name: found for name, found in seen.items() if name != "given"},
         "not_200": sum(n for code, n in seen["statuses"].items() if code != "200"),
         "answer_ms": _late(answers),
-        "faults": [found | _around(found["at_s"], answers) for found in faults.seen],
+        "answer_ms_before": _late([each for each in answers if each[0] < faults.seen[0]["at_s"]]),
+        "faults": [
+            found | _around(found["at_s"], ends_s, answers)
+            for found, ends_s in zip(faults.seen, faults.ends_s, strict=True)
+        ],
         "ads_of_the_capped_line_item": held,
         "recount_differs_by": [
             (redis_of(store) - logged).total() + (logged - redis_of(store)).total()
@@ -187,11 +194,14 @@ def _late(answers: list[tuple[float, float, int]]) -> dict[str, float]:
     return {name: round(ms, 2) for name, ms in (found | {"max": times[-1]}).items()}
 
 
-def _around(at_s: float, answers: list[tuple[float, float, int]]) -> dict[str, Any]:
+def _around(at_s: float, ends_s: float, answers: list[tuple[float, float, int]]) -> dict[str, Any]:
     """How late answers were in the seconds after a fault, and for how long nothing booked came."""
     after = [each for each in answers if at_s <= each[0] < at_s + AFTER_S]
     booked = [answered_s for answered_s, _, of in sorted(answers) if of]
-    gaps = [later - sooner for sooner, later in pairwise(booked) if at_s <= later < at_s + 60]
+    booked.append(max(answered_s for answered_s, _, _ in answers))  # it may not have come back yet
+    gaps = [
+        later - sooner for sooner, later in pairwise(booked) if at_s <= later and sooner < ends_s
+    ]
     return {"answer_ms": _late(after), "without_booked_ads_s": round(max(gaps, default=0), 1)}
 
 

@@ -1,9 +1,9 @@
 -- Takes back what a server did not use, and grants it what it wants. All or nothing.
 --
 -- The fence: what Redis lost (a restart, a failover to a stale replica) may have held grants.
--- Another run id than the state's says so: the windows that may be lost become ghosts. Each is
--- taken to have granted as much as one window may, and nothing is granted in it any more. For the
--- same reason a call counts itself first and last (see apply_counts).
+-- Another run id or replication id than the state's says so: the windows that may be lost become
+-- ghosts. Each is taken to have granted as much as one window may, and nothing is granted in it
+-- any more. For the same reason a call counts itself first and last (see apply_counts).
 --
 -- KEYS: state, servers, ghosts, open, granted of the call's window, then the bases and the granted
 --       of other windows that the call points at by their place among all KEYS
@@ -46,7 +46,9 @@ local function lose()
   return finish('lost')
 end
 
+-- A process that was a replica meanwhile has another replication id: it may have lost its tail.
 local own = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 if run_id ~= own then
   local first = math.max(last, settled + 1)
   -- The lost ones had another clock: what the caller believes came from it.

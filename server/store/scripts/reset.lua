@@ -28,7 +28,9 @@ redis.call('HINCRBY', state, 'begun', 1)
 for ghost = settled + 1, final do
   redis.call('SADD', KEYS[3], ghost)
 end
+-- See grant.lua.
 local own = string.match(redis.call('INFO', 'server'), 'run_id:(%w+)')
+  .. string.match(redis.call('INFO', 'replication'), 'master_replid:(%w+)')
 redis.call(
   'HSET', state, 'run_id', own, 'seq', now_us, 'settled', settled, 'window', settled)
 redis.call('HINCRBY', state, 'done', 1)
