@@ -7,11 +7,14 @@ An overlay names the components that it takes. Another choice from a family (`no
 import copy
 import functools
 import hashlib
+import itertools
+import json
 import math
 import os
 import re
 import subprocess
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +32,16 @@ FAMILIES = (
     ("redis-external", "redis-sentinel"),
 )
 
+# What goes with any of them; whatever folder there is, so that no component is forgotten.
+OTHERS = tuple(
+    sorted(
+        folder.relative_to(K8S / "components").as_posix()
+        for folder in (path.parent for path in K8S.glob("components/**/kustomization.yaml"))
+        if not any(folder.relative_to(K8S / "components").as_posix() in each for each in FAMILIES)
+    )
+)
+CLUSTER = tuple(sorted(path.parent for path in K8S.glob("cluster/*/kustomization.yaml")))
+
 Document = dict[str, Any]
 
 
@@ -37,15 +50,34 @@ def rendered(overlay: str, *components: str) -> list[Document]:
     return copy.deepcopy(_rendered(overlay, components))
 
 
+def combinations() -> Iterator[tuple[str, ...]]:
+    """Each overlay with each choice of each family, and with each other component."""
+    for overlay in OVERLAYS:
+        yield (overlay,)
+        yield from ((overlay, *choice) for choice in itertools.product(*FAMILIES))
+        yield from ((overlay, other) for other in OTHERS)
+
+
+def everything() -> list[Document]:
+    """All documents of all combinations, each once, and those that a cluster has once."""
+    with ThreadPoolExecutor(2) as pool:
+        rendering = list(pool.map(lambda each: _rendered(each[0], each[1:]), combinations()))
+        rendering += pool.map(documents, CLUSTER)
+    distinct = {
+        json.dumps(each, sort_keys=True, default=str): each for docs in rendering for each in docs
+    }
+    return list(distinct.values())
+
+
 def chosen(overlay: str, components: tuple[str, ...] = ()) -> list[str]:
     """Name the components of an overlay when these are asked for as well."""
     own = yaml.safe_load((K8S / "overlays" / overlay / "kustomization.yaml").read_text())
     names = [path.partition("components/")[2] for path in own.get("components", [])]
     for name in components:
         rivals = next((family for family in FAMILIES if name in family), (name,))
-        # In its rival's place: `nodes` patches what the components before it have brought.
-        at = next((n for n, other in enumerate(names) if other in rivals), len(names))
-        names[at : at + 1] = [name]
+        names = [other for other in names if other not in rivals] + [name]
+    # Stable, and `nodes` last: it patches what the components before it have brought.
+    names.sort(key=lambda name: name.startswith("nodes/"))
     return names
 
 
