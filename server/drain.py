@@ -14,7 +14,7 @@ import logging
 import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from server import logs
 from server.clock import monotonic_s, pause
@@ -27,16 +27,17 @@ AGAIN_S: Final = 1.0
 SILENCE_S_MAX: Final = 2.0  # Envoy's admin answers in a millisecond; a busy one in some
 STATS_BYTES_MAX: Final = 65_536
 
-# Probes are not counted: they have a cluster of their own, and come to the very end.
-OPEN: Final = "cluster.api.upstream_rq_active"
-WAITING: Final = "cluster.api.upstream_rq_pending_active"
+# A request whose body is still on its way is open, and not yet with the server.
+OPEN: Final = "http.front.downstream_rq_active"
+# Without probes, which have a cluster of their own: they come to the very end.
 TAKEN: Final = "cluster.api.upstream_rq_total"
+STATS: Final = "/stats?" + urlencode({"filter": f"^({OPEN}|{TAKEN})$"})
 
 log = logging.getLogger(__name__)
 
 
 class Load(NamedTuple):
-    """Requests that Envoy has with the server now, and all that it ever passed on."""
+    """Requests that Envoy has open now, and all that it ever passed on to the server."""
 
     open: int
     taken: int
@@ -53,10 +54,10 @@ class EnvoyAdmin:
         self._ask("POST", "/healthcheck/fail")
 
     def load(self) -> Load:
-        text = self._ask("GET", r"/stats?filter=^cluster\.api\.upstream_rq_")
+        text = self._ask("GET", STATS)
         values = dict(line.split(": ", 1) for line in text.splitlines() if ": " in line)
         try:
-            return Load(int(values[OPEN]) + int(values[WAITING]), int(values[TAKEN]))
+            return Load(int(values[OPEN]), int(values[TAKEN]))
         except (KeyError, ValueError) as error:
             raise OSError(f"no such statistics: {error}") from None
 
