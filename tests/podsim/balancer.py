@@ -28,6 +28,7 @@ from tests.podsim.scaling import Scale
 
 LOOK_S = 0.05
 UNHEALTHY = 2  # the fewest that an ALB lets one ask for
+HEALTH_S_MAX = 5.0  # for an answer; what is gone refuses at once
 PORT = 8000
 
 _PROXY: dict[str, Any] = {
@@ -50,7 +51,7 @@ _PROXY: dict[str, Any] = {
                 "name": "all",
                 "domains": ["*"],
                 "routes": [
-                    {"match": {"prefix": "/"}, "route": {"cluster": "pods", "timeout": "30s"}}
+                    {"match": {"prefix": "/"}, "route": {"cluster": "pods", "timeout": "60s"}}
                 ],
             }
         ]
@@ -153,7 +154,7 @@ class Balancer:
         while True:
             await asyncio.sleep(self._scale.health_interval_s)
             try:
-                async with asyncio.timeout(self._scale.health_interval_s):
+                async with asyncio.timeout(HEALTH_S_MAX):
                     await status_of(address, port, "/ping")
             except (OSError, EOFError, ValueError, TimeoutError):
                 self._failed[address] += 1
@@ -178,9 +179,7 @@ class Balancer:
             "endpoints": [{"lb_endpoints": places}],
         }
         fresh = self._folder / "fresh.json"
-        fresh.write_text(
-            json.dumps({"version_info": str(self._version), "resources": [resource]})
-        )
+        fresh.write_text(json.dumps({"version_info": str(self._version), "resources": [resource]}))
         os.replace(fresh, self._folder / "pods.json")  # Envoy looks when the name moves
 
     def _config(self) -> dict[str, Any]:
@@ -203,7 +202,7 @@ class Balancer:
         cluster = {
             "name": "pods",
             "type": "EDS",
-            "connect_timeout": "1s",
+            "connect_timeout": "10s",
             "lb_policy": "LEAST_REQUEST",
             "circuit_breakers": {
                 "thresholds": [{"max_connections": many, "max_pending_requests": many,

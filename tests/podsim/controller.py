@@ -4,8 +4,8 @@
                      available once it has been ready for minReadySeconds without a break
     deletion         a pod that is ending counts no more: its replacement starts at once
 
-Two cores can't start five pods at once and serve as well: they start two at a time, where each node
-would have cores of its own.
+Two cores can't start five pods at once and serve as well. So they start two at a time, and behind
+what serves (`kubelet` has them nice): each node would have cores of its own.
 """
 
 import asyncio

@@ -7,16 +7,19 @@ are there to fail: a machine that goes without notice, and a rollout without hoo
 import asyncio
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from typing import Any
 
 from tests.podsim.balancer import UNHEALTHY
+from tests.podsim.kubelet import Pod
 from tests.podsim.load import Request
 from tests.podsim.scaling import Scale
 from tests.podsim.world import Events, Load, World
 
-PAGES_A_SECOND = 650.0  # each is two requests, the page's and its impression
+RATE = 1100.0
 ROLLED_REQUESTS = 50_000
-NODE_PODS = 5  # of a spot node
+PODS = 5  # of a rollout, and on a spot node
 LOST_PODS = 2
 # The hook is there for what the balancer still sends; without it some of that is certain to fail.
 BROKEN_REQUESTS_MIN = 100
@@ -25,23 +28,26 @@ Found = dict[str, Any]
 
 
 class Drama:
-    def __init__(self, world: World, load: Load) -> None:
+    def __init__(self, world: World) -> None:
         self.world = world
-        self.load = load
+        self.loads: list[Load] = []
         self.acts: dict[str, Found] = {}
 
-    async def scale_out_and_in(self) -> None:
-        """3 pods, 6, 3."""
+    async def scale_and_call_back(self) -> None:
+        """3 pods, 6, 3; and while there are six, five are on a spot node that is called back."""
+        world = self.world
+        await world.resize(3)
         begun_s = time.monotonic()
-        await self.world.resize(6)
-        await self.world.resize(3)
-        await self._write("scale_3_6_3", begun_s)
+        await world.resize(6)
+        await self._write("scale_3_6", begun_s)
+        await self._spot_notice()
+        begun_s = time.monotonic()
+        await world.resize(3)
+        await self._write("scale_6_3", begun_s)
 
-    async def spot_notice(self) -> None:
-        """A node of five is called back, while two more pods serve."""
-        await self.world.resize(NODE_PODS + 2)
+    async def _spot_notice(self) -> None:
         begun_s = time.monotonic()
-        node = self.world.deployment.pods[:NODE_PODS]
+        node = self.world.deployment.pods[:PODS]
         cut_off = await self.world.spot_notice(node)
         took_s = max(_ended_s(pod) for pod in node) - begun_s
         found = await self._write("spot_notice", begun_s)
@@ -50,17 +56,16 @@ class Drama:
 
     async def roll(self, requests: int = ROLLED_REQUESTS) -> None:
         """Rolling updates of five pods, until enough requests have been sent."""
-        await self.world.resize(NODE_PODS)
         begun_s, rollouts = time.monotonic(), 0
-        while not rollouts or len(self.load.requests(begun_s)) < requests:
+        while not rollouts or len(self.loads[-1].requests(begun_s)) < requests:
             await self.world.roll()
             rollouts += 1
         (await self._write("rolling_update", begun_s))["rollouts"] = rollouts
 
     async def count_events(self) -> None:
-        """Stop, and compare what was shown with what the ledger counted."""
-        await self.load.stop()
-        shown, counted = self.load.shown, await self._counted(self.load.shown)
+        """Compare what was shown, by all loads that have ended, with what the ledger counted."""
+        shown = sum(load.shown for load in self.loads)
+        counted = await self._counted(shown)
         self.acts["events"] = {
             "shown": shown,
             "counted": counted.impressions,
@@ -74,7 +79,7 @@ class Drama:
         scale = self.world.scale
         lost_s = await self.world.lose(self.world.deployment.pods[:LOST_PODS])
         found = await self._write("machine_lost", lost_s)
-        failures = [one for one in self.load.requests(lost_s) if one.has_failed]
+        failures = [one for one in self.loads[-1].requests(lost_s) if one.has_failed]
         last_s = max((one.ended_s for one in failures), default=lost_s) - lost_s
         found |= {
             "failures_ended_s": round(last_s, 2),
@@ -83,7 +88,7 @@ class Drama:
         }
 
     async def roll_without_hooks(self) -> None:
-        """Do the same rollout by the same rules, but the pods have no preStop hooks: the negative control."""
+        """The negative control: the same rollout, but of pods that have no preStop hooks."""
         begun_s = time.monotonic()
         for pod in self.world.deployment.pods:
             pod.remove_hooks()
@@ -93,7 +98,7 @@ class Drama:
     async def _write(self, name: str, begun_s: float) -> Found:
         # What has begun shall have ended.
         await asyncio.sleep(1)
-        requests = self.load.requests(begun_s)
+        requests = self.loads[-1].requests(begun_s)
         self.acts[name] = summary(requests, time.monotonic() - begun_s)
         return self.acts[name]
 
@@ -122,35 +127,45 @@ def summary(requests: list[Request], seconds: float) -> Found:
     }
 
 
-def _ended_s(pod: Any) -> float:
+def _ended_s(pod: Pod) -> float:
     return max((at_s for at_s, _, _ in pod.history), default=0.0)
+
+
+@asynccontextmanager
+async def _under_load(drama: Drama) -> AsyncIterator[None]:
+    drama.loads.append(await drama.world.load(RATE))
+    yield
+    await drama.loads[-1].stop()
 
 
 async def play(scale: Scale) -> Found:
     """All acts; with them how the pods ended that were told to."""
-    async with World(scale, replicas=3) as world:
-        drama = Drama(world, await world.load(PAGES_A_SECOND))
-        await drama.scale_out_and_in()
-        await drama.spot_notice()
-        await drama.roll()
-        graceful = list(world.deployment.ended)
+    async with World(scale, replicas=PODS) as world:
+        drama = Drama(world)
+        async with _under_load(drama):
+            await drama.roll_without_hooks()
+        broken = len(world.balancer.errors)
+        async with _under_load(drama):
+            await drama.roll()
+            await drama.scale_and_call_back()
         await drama.count_events()
-        errors = world.balancer.errors[:20]
-        drama.load = await world.load(PAGES_A_SECOND)
-        await drama.machine_lost()
-        await drama.roll_without_hooks()
-        await drama.load.stop()
-        restarts = sum(pod.restarts for pod in graceful)
-        codes = Counter(
-            f"{name} {code}" for pod in graceful for name, code in pod.exit_codes.items()
-        )
-        ends_s = [_ended_s(pod) - pod.ending_since_s for pod in graceful]
+        errors = world.balancer.errors[broken:][:20]
+        graceful = list(world.deployment.ended)
+        async with _under_load(drama):
+            await drama.machine_lost()
         return {
             "acts": drama.acts,
             "balancer_errors": errors,
-            "pods_ended": len(graceful),
-            "pod_end_s_max": round(max(ends_s), 2),
-            "pod_exit_codes": dict(codes),
-            "pod_restarts": restarts,
+            "pods": _pods(graceful),
             "histories": [pod.history for pod in graceful],
         }
+
+
+def _pods(ended: list[Pod]) -> Found:
+    codes = Counter(f"{name} {code}" for pod in ended for name, code in pod.exit_codes.items())
+    return {
+        "ended": len(ended),
+        "end_s_max": round(max(_ended_s(pod) - pod.ending_since_s for pod in ended), 2),
+        "exit_codes": dict(codes),
+        "restarts": sum(pod.restarts for pod in ended),
+    }

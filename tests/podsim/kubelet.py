@@ -21,7 +21,7 @@ from pathlib import Path
 
 from tests.podsim.manifest import Container, Hook, PodSpec, Probe
 from tests.podsim.probing import is_well, watch
-from tests.podsim.processes import kill_all, start, succeeds
+from tests.podsim.processes import START_NICE, hurry, kill_all, start, succeeds
 
 GRACE_S_MIN = 2.0
 BACK_OFF_S = (10.0, 300.0)  # between restarts, but for the first, which is at once
@@ -57,7 +57,7 @@ class Running:
     async def _keep(self) -> None:
         pause_s = 0.0
         while not self.is_ending:
-            process = await start(self.spec.command, self.spec.environ, self._log)
+            process = await start(self.spec.command, self.spec.environ, self._log, START_NICE)
             self._process = process
             if self.is_ending:  # by someone who did not see this process yet
                 kill_all(process.pid)
@@ -93,6 +93,7 @@ class Running:
                 await begun.wait()
             finally:
                 starting.cancel()
+        hurry(process.pid)
         self._is_ready = spec.readiness is None
         self.has_started.set()
         watching = []

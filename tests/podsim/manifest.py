@@ -193,4 +193,3 @@ def _has(given: Document, name: str) -> bool:
 
 def _port(given: Document, name: str) -> int:
     return next(port["containerPort"] for port in given["ports"] if port.get("name") == name)
-

@@ -4,9 +4,9 @@ CI has no minutes to wait, so `CI` shortens what the YAML makes long and keeps t
 the balancer's lag is shorter than the hook, the hook than the grace period. `FULL`, which `make
 drill` runs, leaves the YAML alone.
 
-Two things are the machine's in both: two cores serve some forty processes, where the YAML gives
-each pod its own. An answer is not late here because it was not scheduled: the proxy's timeouts of
-an answer are lengthened, while they stay what they are in production.
+One thing is the machine's in both: two cores run some forty processes, where the YAML gives each pod
+its own. What waits here for its turn is not ill: the proxy's timeouts of an answer and the probes'
+are lengthened. Nothing that the end of a pod depends on is.
 """
 
 import copy
@@ -15,7 +15,8 @@ from typing import NamedTuple
 
 from tests.kube import Document, container, containers
 
-ANSWER_S_MAX = 5.0
+ANSWER_S_MAX = 10.0
+PROBE_S_MIN = 5
 
 
 class Scale(NamedTuple):
@@ -34,7 +35,7 @@ class Scale(NamedTuple):
     node_lost_s: float  # from the end of a machine to its pods being replaced
 
 
-CI = Scale((3.0, 6.0), 1.0, 0.2, 0.5, 2.0, 1.0, 24.0, 1.0, 2.0)
+CI = Scale((3.0, 6.0), 2.0, 0.2, 0.5, 2.0, 1.0, 24.0, 1.0, 2.0)
 FULL = Scale(None, None, None, 3.0, 3.0, 5.0, 120.0, 10.0, 40.0)
 # As slow as operators have seen a balancer be.
 SLOW = FULL._replace(leave_lag_s=20.0)
@@ -46,8 +47,12 @@ def scaled(deployment: Document, scale: Scale) -> Document:
     if scale.min_ready_s is not None:
         scaled["spec"]["minReadySeconds"] = scale.min_ready_s
     pod = scaled["spec"]["template"]["spec"]
-    if scale.startup_period_s is not None:
-        for probe in filter(None, (each.get("startupProbe") for each in containers(pod))):
+    for each in containers(pod):
+        for kind in ("startupProbe", "readinessProbe", "livenessProbe"):
+            if kind in each:
+                each[kind]["timeoutSeconds"] = max(PROBE_S_MIN, each[kind].get("timeoutSeconds", 1))
+        if scale.startup_period_s is not None and "startupProbe" in each:
+            probe = each["startupProbe"]
             probe["failureThreshold"] *= probe["periodSeconds"] / scale.startup_period_s
             probe["periodSeconds"] = scale.startup_period_s
     if scale.hook_s is not None:
@@ -62,7 +67,9 @@ def patient(envoy: str) -> str:
     """Give Envoy's configuration with time for an answer on a machine that is too small."""
     envoy, answers = re.subn(r"timeout: 0\.045s", f"timeout: {ANSWER_S_MAX}s", envoy)
     envoy, others = re.subn(r"timeout: 1s", f"timeout: {ANSWER_S_MAX}s", envoy)
-    envoy, connects = re.subn(r"connect_timeout: 0\.02s", "connect_timeout: 1s", envoy)
+    envoy, connects = re.subn(
+        r"connect_timeout: 0\.02s", f"connect_timeout: {ANSWER_S_MAX}s", envoy
+    )
     assert answers
     assert others
     assert connects

@@ -1,7 +1,7 @@
 """Everything put together: Redis, aggregators, a Deployment of front pods, a balancer, visitors.
 
     async with World(folder, CI, replicas=5) as world:
-        load = await world.load(pages_a_second=400)
+        load = await world.load(requests_a_second=1000)
         await world.roll()
         await load.stop()
 
@@ -167,11 +167,11 @@ class World:
 
     # -- what happens
 
-    async def load(self, pages_a_second: float) -> Load:
+    async def load(self, requests_a_second: float) -> Load:
         records = self._folder / f"load-{len(self._loads)}"
         process = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", "tests.podsim.load", self.balancer.address, str(PORT)),
-            *(str(pages_a_second), str(len(self._loads)), str(records)),
+            *(str(requests_a_second), str(len(self._loads)), str(records)),
             cwd=ROOT,
             stdout=asyncio.subprocess.PIPE,
             start_new_session=True,
@@ -252,7 +252,11 @@ class World:
         async with asyncio.timeout(SETTLE_S_MAX):
             while True:
                 parts = store.cursor().split(":")
-                if len(parts) == 3 and parts[2] == "0" and int(parts[1]) == wal.durable_mark(folder):
+                if (
+                    len(parts) == 3
+                    and parts[2] == "0"
+                    and int(parts[1]) == wal.durable_mark(folder)
+                ):
                     return
                 await asyncio.sleep(LOOK_S)
 
