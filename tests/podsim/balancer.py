@@ -16,6 +16,7 @@ import json
 import os
 import time
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,7 @@ class Balancer:
         self._folder.mkdir()
         self._scale = scale
         self._deployment = deployment
+        self.taken_out_s = 0.0  # when health checks last did that
         self._registered: set[str] = set()
         self._since_s: dict[str, float] = {}  # when a target began to be what it isn't yet here
         self._failed: dict[str, int] = {}
@@ -116,9 +118,11 @@ class Balancer:
     def sends_to(self, pod: Pod) -> bool:
         return pod.spec.address in (self._written or ())
 
-    @property
-    def errors(self) -> list[str]:
-        return [line for line in self.log_path.read_text().splitlines() if line[4:5] == "-"]
+    def errors(self, since_s: float) -> list[str]:
+        """What failed since this moment of UTC."""
+        since = datetime.fromtimestamp(since_s, UTC).isoformat(timespec="milliseconds")
+        lines = self.log_path.read_text().splitlines()
+        return [line[:300] for line in lines if line[4:5] == "-" and line[:23] >= since[:23]]
 
     def _look(self, now_s: float) -> None:
         pods = {pod.spec.address: pod for pod in self._deployment.pods}
@@ -158,6 +162,8 @@ class Balancer:
                     await status_of(address, port, "/ping")
             except (OSError, EOFError, ValueError, TimeoutError):
                 self._failed[address] += 1
+                if self._failed[address] == UNHEALTHY:
+                    self.taken_out_s = time.monotonic()
             else:
                 self._failed[address] = 0
 

@@ -79,9 +79,10 @@ class Deployment:
             told = "\n".join(pod.describe() for pod in self.pods)
             raise AssertionError(f"waited {seconds:g} s for the pods:\n{told}") from None
 
-    def kill(self) -> None:
+    async def kill(self) -> None:
         for pod in self.pods:
             pod.kill()
+        await asyncio.gather(*self._endings, *(pod.gone() for pod in self.pods))
 
     def _is_new(self, pod: Pod) -> bool:
         return self._revisions[pod.name] == self.revision

@@ -21,6 +21,7 @@ RATE = 1100.0
 ROLLED_REQUESTS = 50_000
 PODS = 5  # of a rollout, and on a spot node
 LOST_PODS = 2
+HEARD_S = 1.0  # from the balancer's knowledge to the last request that it had begun to send
 # The hook is there for what the balancer still sends; without it some of that is certain to fail.
 BROKEN_REQUESTS_MIN = 100
 
@@ -79,12 +80,14 @@ class Drama:
         scale = self.world.scale
         lost_s = await self.world.lose(self.world.deployment.pods[:LOST_PODS])
         found = await self._write("machine_lost", lost_s)
+        out_s = self.world.balancer.taken_out_s
         failures = [one for one in self.loads[-1].requests(lost_s) if one.has_failed]
-        last_s = max((one.ended_s for one in failures), default=lost_s) - lost_s
+        last_s = max((one.begun_s for one in failures), default=lost_s)
         found |= {
-            "failures_ended_s": round(last_s, 2),
-            "health_interval_s": scale.health_interval_s,
-            "checks_until_out": UNHEALTHY,
+            "last_failed_after_s": round(last_s - lost_s, 2),
+            "taken_out_after_s": round(out_s - lost_s, 2),
+            "failed_after_checks": sum(one.begun_s > out_s + HEARD_S for one in failures),
+            "health_checks": f"{UNHEALTHY} x {scale.health_interval_s:g} s",
         }
 
     async def roll_without_hooks(self) -> None:
@@ -144,12 +147,12 @@ async def play(scale: Scale) -> Found:
         drama = Drama(world)
         async with _under_load(drama):
             await drama.roll_without_hooks()
-        broken = len(world.balancer.errors)
+        since_s = time.time()
         async with _under_load(drama):
             await drama.roll()
             await drama.scale_and_call_back()
         await drama.count_events()
-        errors = world.balancer.errors[broken:][:20]
+        errors = world.balancer.errors(since_s)[:20]
         graceful = list(world.deployment.ended)
         async with _under_load(drama):
             await drama.machine_lost()

@@ -239,6 +239,11 @@ class Pod:
         for container in self.containers:
             container.kill()
 
+    async def gone(self) -> None:
+        """Wait until no process is left."""
+        for container in self.containers:
+            await container.has_ended.wait()
+
     def describe(self) -> str:
         """What happened to it, and what its containers said, for a test that fails."""
         begun_s = self.history[0][0] if self.history else 0.0

@@ -4,9 +4,9 @@ CI has no minutes to wait, so `CI` shortens what the YAML makes long and keeps t
 the balancer's lag is shorter than the hook, the hook than the grace period. `FULL`, which `make
 drill` runs, leaves the YAML alone.
 
-One thing is the machine's in both: two cores run some forty processes, where the YAML gives each pod
-its own. What waits here for its turn is not ill: the proxy's timeouts of an answer and the probes'
-are lengthened. Nothing that the end of a pod depends on is.
+One thing is the machine's in both: two cores run some forty processes, where the YAML gives each
+pod its own. What waits here for its turn is not ill: the proxy's timeouts of an answer and the
+probes' are lengthened. Nothing that the end of a pod depends on is.
 """
 
 import copy

@@ -125,8 +125,11 @@ class World:
         await asyncio.gather(*self._tasks, return_exceptions=True)
         for load in self._loads:
             load.kill()
-        for pod in [*self.aggregators, *(self.deployment.pods if self._tasks else ())]:
+        for pod in self.aggregators:
             pod.kill()
+            await pod.gone()
+        if self._tasks:
+            await self.deployment.kill()
 
     def _surroundings(self) -> Around:
         stateful = find(self._docs, "StatefulSet", "adcore-aggregator")
