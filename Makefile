@@ -83,9 +83,11 @@ soak: build
 
 # The whole ledger as processes, killed, stopped, cut and filled up: 12 minutes, no event lost. Then
 # budgets, with Redis failed over, wiped and away for five minutes: half an hour, nothing overspent.
+# Then front pods by the rendered YAML, rolled out and called back in real time (`make kube-tools`).
 drill: build
 	$(BIN)/python -m tests.drill
 	$(BIN)/python -m tests.drill.spending
+	$(BIN)/python -m tests.podsim
 
 bench: build
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-json=benchmarks/results/micro.json

@@ -20,7 +20,6 @@ from tests.podsim.world import Events, Load, World
 RATE = 1100.0
 ROLLED_REQUESTS = 50_000
 PODS = 5  # of a rollout, and on a spot node
-LOST_PODS = 2
 HEARD_S = 1.0  # from the balancer's knowledge to the last request that it had begun to send
 # The hook is there for what the balancer still sends; without it some of that is certain to fail.
 BROKEN_REQUESTS_MIN = 100
@@ -55,13 +54,14 @@ class Drama:
         found |= {"pods": len(node), "cut_off": len(cut_off), "pods_gone_s": round(took_s, 2)}
         found["notice_s"] = self.world.scale.notice_s
 
-    async def roll(self, requests: int = ROLLED_REQUESTS) -> None:
-        """Rolling updates of five pods, until enough requests have been sent."""
-        begun_s, rollouts = time.monotonic(), 0
-        while not rollouts or len(self.loads[-1].requests(begun_s)) < requests:
-            await self.world.roll()
-            rollouts += 1
-        (await self._write("rolling_update", begun_s))["rollouts"] = rollouts
+    async def roll(self) -> None:
+        """A rolling update of five pods, and on until enough requests have been sent."""
+        begun_s = time.monotonic()
+        await self.world.roll()
+        took_s = time.monotonic() - begun_s
+        while len(self.loads[-1].requests(begun_s)) < ROLLED_REQUESTS:
+            await asyncio.sleep(1)
+        (await self._write("rolling_update", begun_s))["rollout_s"] = round(took_s, 1)
 
     async def count_events(self) -> None:
         """Compare what was shown, by all loads that have ended, with what the ledger counted."""
@@ -76,9 +76,9 @@ class Drama:
         }
 
     async def machine_lost(self) -> None:
-        """Two pods' processes are killed at once."""
+        """One pod's processes are killed at once."""
         scale = self.world.scale
-        lost_s = await self.world.lose(self.world.deployment.pods[:LOST_PODS])
+        lost_s = await self.world.lose(self.world.deployment.pods[:1])
         found = await self._write("machine_lost", lost_s)
         out_s = self.world.balancer.taken_out_s
         failures = [one for one in self.loads[-1].requests(lost_s) if one.has_failed]
@@ -91,12 +91,25 @@ class Drama:
         }
 
     async def roll_without_hooks(self) -> None:
-        """The negative control: the same rollout, but of pods that have no preStop hooks."""
+        """The negative control: the same rollout, but of pods that have no preStop hooks.
+
+        It ends when it has failed beyond doubt, or is done.
+        """
+        await self.world.resize(PODS)
         begun_s = time.monotonic()
         for pod in self.world.deployment.pods:
             pod.remove_hooks()
-        await self.world.roll()
+        rolling = asyncio.create_task(self.world.roll())
+        try:
+            while not rolling.done() and self._failed(begun_s) <= 3 * BROKEN_REQUESTS_MIN:
+                await asyncio.sleep(0.5)
+        finally:
+            rolling.cancel()
+        await asyncio.gather(rolling, return_exceptions=True)
         await self._write("rolling_update_without_hooks", begun_s)
+
+    def _failed(self, begun_s: float) -> int:
+        return sum(one.has_failed for one in self.loads[-1].requests(begun_s))
 
     async def _write(self, name: str, begun_s: float) -> Found:
         # What has begun shall have ended.
@@ -141,21 +154,21 @@ async def _under_load(drama: Drama) -> AsyncIterator[None]:
     await drama.loads[-1].stop()
 
 
-async def play(scale: Scale) -> Found:
-    """All acts; with them how the pods ended that were told to."""
+async def play(scale: Scale, *, whole: bool = True) -> Found:
+    """All acts, or the two rollouts alone; with them how the pods ended that were told to."""
     async with World(scale, replicas=PODS) as world:
         drama = Drama(world)
         async with _under_load(drama):
-            await drama.roll_without_hooks()
-        since_s = time.time()
-        async with _under_load(drama):
             await drama.roll()
-            await drama.scale_and_call_back()
+            if whole:
+                await drama.scale_and_call_back()
         await drama.count_events()
-        errors = world.balancer.errors(since_s)[:20]
+        errors = world.balancer.errors()[:20]
         graceful = list(world.deployment.ended)
         async with _under_load(drama):
-            await drama.machine_lost()
+            if whole:
+                await drama.machine_lost()
+            await drama.roll_without_hooks()
         return {
             "acts": drama.acts,
             "balancer_errors": errors,

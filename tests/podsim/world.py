@@ -42,7 +42,7 @@ from tests.serving import publish
 OVERLAY = "production"
 BALANCER, AGGREGATORS = 250, 201  # the last part of an address; pods have the first 200
 PODS_MAX = 200
-SETTLE_S_MAX = 120.0
+SETTLE_S_MAX = 400.0
 MEMORY = Path("/dev/shm")
 
 
