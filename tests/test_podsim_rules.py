@@ -35,7 +35,7 @@ def passing(file: Path, failures: int = 1000) -> Probe:
 
 async def until(condition: Callable[[], object]) -> None:
     async with asyncio.timeout(60):
-        while not condition():
+        while not condition():  # noqa: ASYNC110 - processes set no event
             await asyncio.sleep(0.01)
 
 

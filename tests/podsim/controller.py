@@ -73,7 +73,7 @@ class Deployment:
     async def settle(self, seconds: float) -> None:
         try:
             async with asyncio.timeout(seconds):
-                while not self.is_settled:
+                while not self.is_settled:  # noqa: ASYNC110 - processes set no event
                     await asyncio.sleep(LOOK_S)
         except TimeoutError:
             told = "\n".join(pod.describe() for pod in self.pods)

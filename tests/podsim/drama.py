@@ -59,7 +59,7 @@ class Drama:
         begun_s = time.monotonic()
         await self.world.roll()
         took_s = time.monotonic() - begun_s
-        while len(self.loads[-1].requests(begun_s)) < ROLLED_REQUESTS:
+        while self._sent(begun_s) < ROLLED_REQUESTS:  # noqa: ASYNC110 - another process sends
             await asyncio.sleep(1)
         (await self._write("rolling_update", begun_s))["rollout_s"] = round(took_s, 1)
 
@@ -101,12 +101,15 @@ class Drama:
             pod.remove_hooks()
         rolling = asyncio.create_task(self.world.roll())
         try:
-            while not rolling.done() and self._failed(begun_s) <= 3 * BROKEN_REQUESTS_MIN:
-                await asyncio.sleep(0.5)
+            while self._failed(begun_s) <= 3 * BROKEN_REQUESTS_MIN and not rolling.done():
+                await asyncio.wait({rolling}, timeout=0.5)
         finally:
             rolling.cancel()
         await asyncio.gather(rolling, return_exceptions=True)
         await self._write("rolling_update_without_hooks", begun_s)
+
+    def _sent(self, begun_s: float) -> int:
+        return len(self.loads[-1].requests(begun_s))
 
     def _failed(self, begun_s: float) -> int:
         return sum(one.has_failed for one in self.loads[-1].requests(begun_s))
