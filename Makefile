@@ -123,10 +123,12 @@ soak: build
 # The whole ledger as processes, killed, stopped, cut and filled up: 12 minutes, no event lost. Then
 # budgets, with Redis failed over, wiped and away for five minutes: half an hour, nothing overspent.
 # Then Redis under real sentinels, killed, handed over and stopped: five minutes, every answer a 200.
+# Then front pods by the rendered YAML, rolled out and called back in real time (`make kube-tools`).
 drill: build
 	$(BIN)/python -m tests.drill
 	$(BIN)/python -m tests.drill.spending
 	$(BIN)/python -m tests.drill.failover
+	$(BIN)/python -m tests.podsim
 
 bench: build
 	$(BIN)/python -m pytest benchmarks --benchmark-enable --benchmark-json=benchmarks/results/micro.json
