@@ -49,11 +49,11 @@ def metrics_of(templates: list[Document], **args: str) -> Iterator[Metric]:
         known |= {name.replace("_", "-"): text for name, text in args.items()}
         for spec in template["spec"]["metrics"]:
             query = spec["provider"]["prometheus"]["query"]
-            yield Metric(
-                spec["name"],
-                re.sub(r"\{\{args\.([\w-]+)\}\}", lambda match: known[match[1]], query),
-                spec,
-            )
+            yield Metric(spec["name"], _filled_in(query, known), spec)
+
+
+def _filled_in(query: str, known: dict[str, Any]) -> str:
+    return re.sub(r"\{\{args\.([\w-]+)\}\}", lambda match: known[match[1]], query)
 
 
 def condition(text: str, result: list[float]) -> bool:
