@@ -14,6 +14,8 @@ import yaml
 
 from tests.observed import RULES, expressions, groups_of, rule_files
 
+pytestmark = pytest.mark.process  # promtool's
+
 CASES: dict[str, dict[str, Any]] = yaml.safe_load(
     (Path(__file__).parent / "alerts" / "cases.yaml").read_text()
 )

@@ -15,6 +15,8 @@ from server.errors import ConfigError
 from tests.capped import body, cap, capped_catalog
 from tests.serving import publish, start_server, wait_until
 
+pytestmark = pytest.mark.process  # protobuf's C is not for the sanitizer to judge
+
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SAMPLED = f"00-{TRACE}-{SPAN}-01"
 
@@ -196,7 +198,6 @@ def test_a_collector_s_address_has_no_secret(url):
 # -- the server
 
 
-@pytest.mark.process
 @pytest.mark.parametrize("door", ["direct", "asgi"])
 def test_a_server_s_decisions_reach_the_collector(redis_url, collector, door):
     publish(redis_url, capped_catalog({"frequency_caps": [cap(3)]}))
