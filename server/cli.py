@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "load": "server.load",
     "lease": "server.lease",
     "forward": "server.ledger.forward",
+    "lines": "server.ledger.lines",
     "aggregate": "server.ledger.aggregate",
     "count": "server.ledger.count",
     "control": "server.pacing.control",

@@ -89,6 +89,8 @@ class Config(Struct, frozen=True, kw_only=True):
     shard: Annotated[int, Meta(ge=0, le=4095)] = 0
     aggregate_host: str = "127.0.0.1"
     aggregate_port: Port = 24224  # Fluentd's own
+    # Where `adcore lines` spells the spool for a stock shipper.
+    lines_dir: str = ""
     # The log and its checkpoints: a disk that outlives the machine.
     ledger_dir: str = ""
     # Where closed segments and their events go: a folder, or an object store that fsspec knows.

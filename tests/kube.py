@@ -56,6 +56,7 @@ def combinations() -> Iterator[tuple[str, ...]]:
         yield (overlay,)
         yield from ((overlay, *choice) for choice in itertools.product(*FAMILIES))
         yield from ((overlay, other) for other in OTHERS)
+    yield from (("production", *choice, "fluent-bit") for choice in itertools.product(*FAMILIES))
 
 
 def every() -> Iterator[tuple[tuple[str, ...], list[Document]]]:
@@ -115,7 +116,14 @@ def documents(folder: Path) -> list[Document]:
     )
     if done.returncode:
         raise AssertionError(f"{folder.relative_to(ROOT)} does not render: {done.stderr}")
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return [document for document in yaml.load_all(done.stdout, _Loader) if document]
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads an Alertmanager's `matchType: =`, for which YAML 1.1 had a meaning of its own."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yaml_str)
 
 
 # -- reading
