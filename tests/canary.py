@@ -26,6 +26,7 @@ from tests.serving import free_ports, wait_until
 
 PROMETHEUS = shutil.which("prometheus")
 NAMESPACE, STABLE, CANARY = "adcore", "5d4c9fb7d", "6b8f7c6d5"
+ARGUMENT = re.compile(r"\{\{args\.([\w-]+)\}\}")
 SUCCESSFUL, FAILED, INCONCLUSIVE = "Successful", "Failed", "Inconclusive"
 
 
@@ -51,7 +52,7 @@ def metrics_of(templates: list[Document], **args: str) -> Iterator[Metric]:
             query = spec["provider"]["prometheus"]["query"]
             yield Metric(
                 spec["name"],
-                re.sub(r"\{\{args\.([\w-]+)\}\}", lambda match: known[match[1]], query),
+                re.sub(ARGUMENT, lambda match, known=known: known[match[1]], query),
                 spec,
             )
 
