@@ -26,6 +26,7 @@ from tests.serving import free_ports, wait_until
 
 PROMETHEUS = shutil.which("prometheus")
 NAMESPACE, STABLE, CANARY = "adcore", "5d4c9fb7d", "6b8f7c6d5"
+ARGUMENT = re.compile(r"\{\{args\.([\w-]+)\}\}")
 SUCCESSFUL, FAILED, INCONCLUSIVE = "Successful", "Failed", "Inconclusive"
 
 
@@ -49,11 +50,11 @@ def metrics_of(templates: list[Document], **args: str) -> Iterator[Metric]:
         known |= {name.replace("_", "-"): text for name, text in args.items()}
         for spec in template["spec"]["metrics"]:
             query = spec["provider"]["prometheus"]["query"]
-            yield Metric(spec["name"], _filled_in(query, known), spec)
-
-
-def _filled_in(query: str, known: dict[str, Any]) -> str:
-    return re.sub(r"\{\{args\.([\w-]+)\}\}", lambda match: known[match[1]], query)
+            yield Metric(
+                spec["name"],
+                re.sub(ARGUMENT, lambda match, known=known: known[match[1]], query),
+                spec,
+            )
 
 
 def condition(text: str, result: list[float]) -> bool:

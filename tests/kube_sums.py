@@ -19,6 +19,7 @@ REACTION_S = 10.0  # from a spot notice until pods are evicted
 NOTICE_S_MAX = 110.0  # of the 120 that a notice leaves
 LATE_S_MAX = 120.0  # until a bad build is out of service
 SCRAPE_S = 15.0
+PROMISED_PODS_MIN = 4  # dev runs one pod, and promises nothing when its node is taken
 RATE = 30_000  # requests a second that production must carry
 
 
@@ -102,6 +103,8 @@ def disrupted(docs: list[Document], pods_a_node: int) -> Iterator[str]:
     nodes = spread.get("minDomains", 1)
     stop_s = hook_s(docs)[1] + float(setting(pod, "api", "ADCORE_KILL_TIMEOUT_S")) + ENVOY_END_S
     least, most = bounds(docs)
+    if least < PROMISED_PODS_MIN:
+        return
     for pods in range(least, most + 1):
         # Rounded up: the disruption controller does.
         at_once = math.ceil(pods * int(share.rstrip("%")) / 100)

@@ -10,7 +10,7 @@ from server.families import TABLE
 from tests import kube_sums
 from tests.hpa import Sizes, run
 from tests.kube import K8S, OVERLAYS, container, every, find, rendered
-from tests.kube_sums import RULES, bounds, disrupted, front, proxy
+from tests.kube_sums import RULES, bounds, disrupted, front
 
 pytestmark = pytest.mark.process
 
@@ -306,7 +306,3 @@ def test_a_day_is_followed_without_flapping_and_without_waste():
     hasty = autoscaler()
     hasty["behavior"]["scaleDown"]["stabilizationWindowSeconds"] = 0
     assert turns(run(hasty, sizes(), day, 86_400, pods=20)) > 100
-
-
-def test_a_limit_of_the_proxy_is_what_the_rules_read():
-    assert proxy(rendered("dev"))["stat_prefix"] == "front"
