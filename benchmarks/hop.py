@@ -3,7 +3,8 @@
     python -m benchmarks.hop                  a minute
     python -m benchmarks.hop --rate 500 --seconds 2
 
-Figures of one run are to be compared with each other alone: load, cores and clock are the same.
+No decision is given up for being late here. Figures of one run are to be compared with each other
+alone: load, cores and clock are the same.
 """
 
 import argparse

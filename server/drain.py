@@ -104,7 +104,7 @@ def drain(
     while (left_s := min_s - (clock() - begun_s)) > 0:
         wait(left_s if failing else min(left_s, AGAIN_S))
         failing = failing or _told(admin)
-    rests = _rests(admin, begun_s + max(min_s, max_s), clock, wait)
+    rests = _rests(admin, begun_s + max_s, clock, wait)
     log.info(
         "drained" if rests else "drained, not at rest",
         extra={"waited_s": round(clock() - begun_s, 2), "told": failing},

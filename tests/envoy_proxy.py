@@ -67,14 +67,22 @@ def endpoint(port: int) -> dict[str, Any]:
     return {"endpoint": {"address": address}}
 
 
+def be_patient(config: dict[str, Any]) -> None:
+    """Edit: no answer is late, however busy the machine that runs the tests."""
+    for path in ("/ping", "/api/v2", "/"):
+        route_of(config, path)["route"]["timeout"] = f"{DEADLINE_S:g}s"
+    by_name(config["static_resources"]["clusters"], "api")["connect_timeout"] = f"{DEADLINE_S:g}s"
+
+
 class EnvoyProxy:
-    """One Envoy. Only ports differ from the file, and what a test edits."""
+    """One Envoy. Only ports and deadlines differ from the file, and what a test edits."""
 
     def __init__(
         self, folder: Path, api_ports: list[int], edit: Edit | None, admin_port: int
     ) -> None:
         self.admin_port = admin_port or free_ports()[0]
         config = read_config()
+        be_patient(config)
         config["admin"]["address"]["socket_address"]["port_value"] = self.admin_port
         for listener in config["static_resources"]["listeners"]:
             listener["address"]["socket_address"] |= {"address": "127.0.0.1", "port_value": 0}

@@ -21,7 +21,7 @@ from tests.envoy_proxy import (
     start_envoy,
 )
 from tests.redis_server import RedisServer
-from tests.serving import DEADLINE_S, publish, read, start_server, wait_until
+from tests.serving import DEADLINE_S, ROOT, publish, read, start_server, wait_until
 
 pytestmark = pytest.mark.process
 
@@ -159,7 +159,7 @@ def hasty(server):
 
 # Where Envoy's answer is another than the server's would be, and as good.
 ANOTHER = {
-    "8 two Hosts": 200,  # it passes the first one on
+    "8 two Hosts": 200,  # it makes one of them, and nothing here depends on it
     "bad version": 426,
     "no version": 426,
     "13 h2c prior knowledge": 400,
@@ -188,7 +188,7 @@ def test_connections_have_a_bound_and_operators_see_it(server):
     def edit(config):
         monitors = config["overload_manager"]["resource_monitors"]
         settings = by_name(monitors, "envoy.resource_monitors.global_downstream_max_connections")
-        assert settings["typed_config"]["max_active_downstream_connections"] == 8192
+        assert settings["typed_config"]["max_active_downstream_connections"] == 4096
         settings["typed_config"]["max_active_downstream_connections"] = 2
 
     with start_envoy(server.port, edit=edit) as envoy, ExitStack() as kept:
@@ -251,6 +251,15 @@ def test_metrics_are_all_that_the_metrics_port_gives(envoy):
         assert envoy.request(method, path, listener="metrics").status in (400, 404), path
     assert envoy.process.poll() is None
     assert envoy.get("/ping").status == 200
+
+
+def test_every_metric_that_the_page_names_is_there(envoy):
+    envoy.get("/ping")
+    text = envoy.get("/stats/prometheus", listener="metrics").body.decode()
+    named = re.findall(r"`(envoy_[a-z_]+)`", (ROOT / "docs" / "proxy.md").read_text())
+    found = set(re.findall(r"^(envoy_\w+)", text, re.M)) | {"envoy_local_http_ratelimit_prefix"}
+    assert len(named) > 5
+    assert set(named) <= found
 
 
 def test_the_administration_does_not_end_it_nor_tell_its_configuration(envoy):
