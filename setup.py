@@ -19,6 +19,8 @@ BUILDS = ("release", "debug", "coverage", "asan")
 if BUILD not in BUILDS:
     raise SystemExit(f"ADCORE_BUILD={BUILD!r}: expected one of {', '.join(BUILDS)}")
 
+JOBS = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else 1
+
 CHECKED = BUILD != "release"
 SANITIZE = ["-fsanitize=address,undefined", "-fno-omit-frame-pointer", "-fno-sanitize-recover=all"]
 
@@ -61,5 +63,8 @@ setup(
         compiler_directives=directives,
         annotate=BUILD == "release",
         quiet=True,
-    )
+        nthreads=JOBS,
+    ),
+    # The compiler, too, takes one core a file.
+    options={"build_ext": {"parallel": JOBS}},
 )

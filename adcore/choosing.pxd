@@ -59,6 +59,7 @@ cdef struct Winner:
     uint32_t rank
     uint32_t ad
     int64_t clear_price_micros
+    int64_t clear_ecpm_micros
 
 # Everything that one select changes; one an Index, because a request must not allocate.
 cdef struct Choice:

@@ -150,6 +150,7 @@ cdef void _take(Choice* choice) noexcept nogil:
     choice.winners[winner].rank = rank
     choice.winners[winner].ad = _drawn_ad(choice, line)
     choice.winners[winner].clear_price_micros = line.price_micros
+    choice.winners[winner].clear_ecpm_micros = _ecpm(choice, rank)
     choice.winner_count += 1
     choice.seen[SEEN_WON] += 1
     settings = _settings(choice.tables, line)

@@ -389,6 +389,7 @@ cdef class Index:
         win.priority = _tier(&self.tables, line).priority
         win.ecpm_micros = _ecpm(self.choice, winner.rank)
         win.clear_price_micros = winner.clear_price_micros
+        win.clear_ecpm_micros = winner.clear_ecpm_micros
         return win
 
 

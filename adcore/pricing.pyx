@@ -13,6 +13,7 @@ cdef void _price(Choice* choice, uint32_t winner, int64_t ecpm_micros) noexcept 
     cdef int64_t price = <int64_t> _convert(<uint64_t> clear, _ppm(choice, rank))
     choice.winners[winner].clear_price_micros = min(
         price, choice.tables.lines[rank].price_micros)
+    choice.winners[winner].clear_ecpm_micros = clear
 
 
 cdef void _price_pending(Choice* choice, int64_t ecpm_micros) noexcept nogil:

@@ -1,6 +1,6 @@
 """The door for compiled buffers: a corrupt one is refused here, and can't crash a kernel later.
 
-`_open` reads the directory, and derives what is kept of the records as a whole. `_check` reads every
+`_open` reads the directory, and derives what is kept of all records. `_check` reads every
 record once, so it is linear in the file (some milliseconds at 100,000 rows); its caller releases
 the GIL around it.
 """

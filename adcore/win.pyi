@@ -14,6 +14,8 @@ class Win:
     ecpm_micros: int
     clear_price_micros: int
     """In the unit of the line item's rate."""
+    clear_ecpm_micros: int
+    """What the clear price is worth, for a thousand impressions."""
     lease: int
     """The caller's: what it reserved for this win. The engine gives 0."""
 

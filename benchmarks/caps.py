@@ -57,6 +57,7 @@ class Sizes(Struct, frozen=True, kw_only=True):
     users: int = 1000
     visits: int = 30  # of each user, at every server
     line_items: int = 10_000
+    readers: int = 65_536  # of the throughput, each with some five visits, as on a news site
     load_s: float = 6.0
     rounds: int = 3
     fault_s: float = 4.0
@@ -273,30 +274,33 @@ def throughput(sizes: Sizes, folder: Path) -> dict[str, Any]:
         ),
     )
     requests = folder / "caps.requests"
-    made = calls(shop.users(2048, 1), SHAPES[0], 1, 8192)
+    made = calls(shop.users(2048, 1), SHAPES[0], 1, sizes.readers)
     write_requests(requests, (it.raw() for it in made))
     rates: dict[str, list[float]] = {"plain": [], "capped": []}
+    cpu_us: dict[str, list[float]] = {"plain": [], "capped": []}
     with ExitStack() as stack:
-        ports = {}
+        servers = {}
         for name, published in (("plain", plain), ("capped", capped)):
             store = stack.enter_context(RedisServer())
             publish(store.url, published)
-            tree, ports[name], run_dir = server(stack, folder, store.url, sizes.line_items)
+            tree, port, run_dir = server(stack, folder, store.url, sizes.line_items)
             tree.pin(0)
+            servers[name] = tree, port
         for _ in range(sizes.rounds):
-            for name, port in ports.items():
+            for name, (tree, port) in servers.items():
                 load = Load(
                     port=port, requests=requests, rate=0, seconds=sizes.load_s,
                     requests_max=10_000_000, core=1,
                 )  # fmt: skip
+                before_s = tree.cpu_s()
                 window = fire(load)
                 assert window.faults == 0, window
                 rates[name].append(window.rate)
+                cpu_us[name].append(round((tree.cpu_s() - before_s) * 1e6 / window.answered, 1))
         found = counts([totals(run_dir)])
     medians = {name: statistics.median(it) for name, it in rates.items()}
-    return {
-        "rates": rates, "ratio": round(medians["capped"] / medians["plain"], 3), "counts": found
-    }  # fmt: skip
+    ratio = round(medians["capped"] / medians["plain"], 3)
+    return {"rates": rates, "cpu_us": cpu_us, "ratio": ratio, "counts": found}
 
 
 PARTS = {"violations": violations, "faults": faults, "throughput": throughput}

@@ -33,8 +33,8 @@
 enum {
     CONNECTIONS_MAX = 1024,         // a few hundred already saturate two cores
     ANSWER_BYTES_MAX = 256 * 1024,  // fifty placements with markup; longer counts as a fault
-    REQUESTS_MAX = 16 * 1024,       // variants in the file
-    REQUESTS_BYTES_MAX = 64 << 20,
+    REQUESTS_MAX = 64 * 1024,       // variants in the file
+    REQUESTS_BYTES_MAX = 128 << 20,
     EVENTS_MAX = 256,
     RUN_MAX = 100 * 1000 * 1000,  // requests in a run: 2.4 GB of records
     DRAIN_S = 2,                  // how long after the end answers are waited for

@@ -24,6 +24,7 @@ COMMANDS: Final = {
     "load": "server.load",
     "lease": "server.lease",
     "forward": "server.ledger.forward",
+    "lines": "server.ledger.lines",
     "aggregate": "server.ledger.aggregate",
     "count": "server.ledger.count",
     "control": "server.pacing.control",
@@ -37,12 +38,14 @@ COMMANDS: Final = {
 time, and `check` needs none of them. `register(commands)` in it adds a parser whose `run` takes the
 arguments and returns the exit code."""
 
+EXTRAS: Final = {"numpy": "control"}
+"""Packages without which only some commands work, and the extra that brings each."""
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
     arguments = sys.argv[1:] if arguments is None else arguments
-    parser = _parser(arguments[0] if arguments else "")
-    args = parser.parse_args(arguments)
     try:
+        args = _parser(arguments[0] if arguments else "").parse_args(arguments)
         code: int = args.run(args)
         sys.stdout.flush()
         return code
@@ -62,5 +65,14 @@ def _parser(command: str) -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     modules = [COMMANDS[command]] if command in COMMANDS else dict.fromkeys(COMMANDS.values())
     for module in modules:
-        importlib.import_module(module).register(commands)
+        try:
+            importlib.import_module(module).register(commands)
+        except ModuleNotFoundError as error:
+            if error.name not in EXTRAS:
+                raise
+            # The others work without it, and their help must show.
+            if command in COMMANDS:
+                extra = EXTRAS[error.name]
+                needs = f"{command} needs {error.name}: pip install 'adcore[{extra}]'"
+                raise AdcoreError(needs) from None
     return parser

@@ -8,8 +8,8 @@ import ipaddress
 import os
 import re
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Final, Literal, NamedTuple
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 import msgspec
 from msgspec import Meta, Struct
@@ -33,8 +33,9 @@ _SECRETS = (
 # Userinfo and query may hold a password and are not shown; nor is any part of a URL that does not
 # read like this, such as one with a bare @ or ? in its password.
 _REDIS_URL = re.compile(
-    r"""(?P<scheme>\w+://) (?P<user>[^@?#]*@)?
-        (?P<place> (?:(?:\[[0-9a-fA-F:.]+\] | [^@?#:/\[\]]+) (?::\d+)?)? (?:/[^@?#]*)? )
+    r"""(?P<scheme>[\w+]+://) (?P<user>[^@?#]*@)?
+        (?P<place> (?:(?:\[[0-9a-fA-F:.]+\] | [^@?#:/\[\]]+) (?::\d+)?)?
+                   (?:,[^@?#:/\[\],]+:\d+ | ,\[[0-9a-fA-F:.]+\]:\d+)* (?:/[^@?#]*)? )
         (?P<query>\?[^@#]*)? \Z""",
     re.VERBOSE,
 )
@@ -43,7 +44,7 @@ _ADDRESS = re.compile(r"(\[[0-9a-fA-F:.]+\]|[^\s:@\[\]]+):([0-9]{1,5})")
 _ORIGIN = re.compile(r"https?://[^\s/?#@]+\Z")
 
 Port = Annotated[int, Meta(ge=1, le=65535)]
-RedisUrl = Annotated[str, Meta(pattern=r"^(redis|rediss|unix)://")]
+RedisUrl = Annotated[str, Meta(pattern=r"^(redis|rediss|unix|rediss?\+sentinel)://")]
 BaseUrl = Annotated[str, Meta(pattern=r"^https?://[^\s/?#]+$(?!\n)")]
 HeaderName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9-]*$(?!\n)")]
 Words = tuple[str, ...]
@@ -88,6 +89,8 @@ class Config(Struct, frozen=True, kw_only=True):
     shard: Annotated[int, Meta(ge=0, le=4095)] = 0
     aggregate_host: str = "127.0.0.1"
     aggregate_port: Port = 24224  # Fluentd's own
+    # Where `adcore lines` spells the spool for a stock shipper.
+    lines_dir: str = ""
     # The log and its checkpoints: a disk that outlives the machine.
     ledger_dir: str = ""
     # Where closed segments and their events go: a folder, or an object store that fsspec knows.
@@ -135,6 +138,57 @@ def _redacted_url(url: str) -> str:
         return url.partition("://")[0] + "://***"
     user, query = found["user"] and "***@", found["query"] and "?***"
     return f"{found['scheme']}{user or ''}{found['place']}{query or ''}"
+
+
+_SENTINEL_URL = re.compile(
+    r"(?P<scheme>rediss?)\+sentinel://(?:(?P<user>[^@/?#]*)@)?(?P<places>[^@/?#]+)"
+    r"/(?P<master>[^@/?#\s]+)(?:/(?P<db>\d{1,4}))?(?:\?(?P<query>[^#]*))?"
+)
+_SENTINEL_OPTIONS: Final = {"sentinel_username", "sentinel_password", "ssl_ca_certs"}
+
+
+class SentinelUrl(NamedTuple):
+    """`redis+sentinel://[[USER]:PASSWORD@]HOST:PORT[,HOST:PORT...]/MASTER[/DB]`; `rediss`: by TLS.
+
+    The password is Redis's own; `?sentinel_password=` is that of the sentinels, which may have
+    none. `ssl_ca_certs` names the CA's file, for both.
+    """
+
+    tls: bool
+    username: str
+    password: str
+    sentinels: tuple[tuple[str, int], ...]
+    master: str  # what the sentinels call it
+    db: int
+    options: dict[str, str]
+
+
+def sentinel_url(url: str) -> SentinelUrl | None:
+    """Read such a URL; None: it is of another kind. ValueError tells nothing of its contents."""
+    if not url.startswith(("redis+sentinel://", "rediss+sentinel://")):
+        return None
+    found = _SENTINEL_URL.fullmatch(url)
+    if found is None:
+        raise ValueError("not redis+sentinel://HOST:PORT[,HOST:PORT...]/MASTER[/DB]")
+    places = [_ADDRESS.fullmatch(place) for place in found["places"].split(",")]
+    options = dict(parse_qsl(found["query"] or "", keep_blank_values=True))
+    if not options.keys() <= _SENTINEL_OPTIONS:
+        raise ValueError("an option that sentinels do not have")
+    sentinels = []
+    for place in places:
+        if place is None or not 1 <= int(place[2]) <= 65535:
+            raise ValueError("a sentinel is not HOST:PORT")
+        sentinels.append((place[1].strip("[]"), int(place[2])))
+    username, _, password = (found["user"] or "").partition(":")
+    return SentinelUrl(
+        tls=found["scheme"] == "rediss",
+        username=unquote(username),
+        password=unquote(password),
+        sentinels=tuple(sentinels),
+        master=unquote(found["master"]),
+        db=int(found["db"] or 0),
+        options=options,
+    )
 
 
 def shard_epochs(words: Words) -> list[tuple[int, list[tuple[str, int]]]]:
@@ -206,7 +260,8 @@ def _place_faults(config: Config) -> Iterator[str]:
         except ValueError:
             yield f"{PREFIX}{name.upper()}: not an IP address"
     try:
-        _ = urlsplit(config.redis_url).port
+        if sentinel_url(config.redis_url) is None:
+            _ = urlsplit(config.redis_url).port
     except ValueError:
         yield "ADCORE_REDIS_URL: not the URL of a Redis"
     if config.port == config.ops_port:

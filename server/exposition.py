@@ -47,7 +47,7 @@ class _Collector:
 
     def collect(self) -> Iterator[Metric]:
         yield InfoMetricFamily("adcore_build", "What runs here.", BUILD)
-        for family in TABLE.families:
+        for family in filter(self._totals.is_said, TABLE.families):
             yield self._family(family)
 
     def _family(self, family: Family) -> Metric:

@@ -125,6 +125,10 @@ DECISIONS = TABLE.counter(
     "Placements decided.",
     result=("filled", "no_fill", "no_snapshot"),
 )
+CLEARED = TABLE.counter(
+    "adcore_cleared_ecpm_micros",
+    "Sum of the eCPM that wins clear at: a thousandth is what they are expected to be worth.",
+)
 DECISION_SECONDS = TABLE.histogram(
     "adcore_decision_seconds",
     "Time from a request's last byte to the answer's first, without the network.",
@@ -159,6 +163,14 @@ SPOOL_FRAMES = TABLE.counter(
     result=("written", "shed", "failed"),
 )
 SPOOL_BYTES = TABLE.gauge("adcore_spool_bytes", "Size of the spool's files.", role=WORKER)
+SPOOL_BYTES_MAX = TABLE.gauge(
+    "adcore_spool_limit_bytes", "ADCORE_SPOOL_BYTES_MAX, its bound.", role=WORKER
+)
+SPOOL_AGE_S = TABLE.gauge(
+    "adcore_spool_left_seconds",
+    "For how long a finished segment has lain there: forwarders delete them within a second.",
+    role=WORKER,
+)
 CACHE_LOOKUPS = TABLE.counter(
     "adcore_cache_lookups",
     "Look-ups in the caches of a worker.",
@@ -306,9 +318,9 @@ COUNTER_TURNS = TABLE.counter(
 CHECKPOINTS = TABLE.counter("adcore_ledger_checkpoints", "Checkpoints.", result=("kept", "failed"))
 CHORES = TABLE.counter(
     "adcore_ledger_chores",
-    "Hourly chores: reconciling fails on any count that Redis has otherwise than the log.",
+    "Hourly chores; one that differs found counts that Redis has otherwise than the log.",
     chore=("reconcile", "archive"),
-    result=("done", "failed"),
+    result=("done", "failed", "differs"),
 )
 CHORE_AT_S = TABLE.gauge(
     "adcore_ledger_chore_timestamp_seconds", "When the last one ended.", role=INTAKER
@@ -357,6 +369,11 @@ SOLVE_SECONDS = TABLE.histogram(
     "adcore_control_solve_seconds",
     "Making a plan: reading the counts, solving, writing.",
     SOLVE_BOUNDS_NS,
+)
+TRACE_SPANS = TABLE.counter(
+    "adcore_trace_spans",
+    "Spans of sampled decisions, by what became of them; tracing is off by default.",
+    result=("sent", "dropped", "failed"),
 )
 START_S = TABLE.gauge("adcore_start_time_seconds", "When the server started.", role=MAIN)
 STOPPING = TABLE.gauge("adcore_stopping", "1 while draining, 2 while workers end.", role=MAIN)

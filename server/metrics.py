@@ -38,7 +38,9 @@ from server.families import (
     SNAPSHOT_LOADED_S,
     SNAPSHOTS_LOADED,
     SNAPSHOTS_REFUSED,
+    SPOOL_AGE_S,
     SPOOL_BYTES,
+    SPOOL_BYTES_MAX,
     SPOOL_FRAMES,
     START_S,
     STOPPING,
@@ -87,6 +89,10 @@ class Metrics:
         self.slots[SPOOL_BYTES.start] = folder_bytes
         for result, count in (("written", written), ("shed", shed), ("failed", failed)):
             self._raise_to(SPOOL_FRAMES.slot(result), count)
+
+    def spool_left(self, left_s: int, bytes_max: int) -> None:
+        self.slots[SPOOL_AGE_S.start] = left_s
+        self.slots[SPOOL_BYTES_MAX.start] = bytes_max
 
     def looked_up(self, cache: str, hits: int, misses: int) -> None:
         """Take over a cache's own counts, which begin with the process."""
@@ -184,13 +190,20 @@ class Totals:
 
     def value(self, family: Family, *labels: str) -> int:
         if family.kind == "gauge":
-            said = [
-                slots[family.start]
-                for process, slots in self.slots_of.items()
-                if process.partition("-")[0] == family.role
-            ]
+            said = self._said(family)
             return family.merge(said) if said else 0
         return self._sums[family.slot(*labels)]
+
+    def is_said(self, family: Family) -> bool:
+        """Whether there is a process to say it: a forwarder's "Redis is down" means nothing."""
+        return family.kind != "gauge" or bool(self._said(family))
+
+    def _said(self, family: Family) -> list[int]:
+        return [
+            slots[family.start]
+            for process, slots in self.slots_of.items()
+            if process.partition("-")[0] == family.role
+        ]
 
     def buckets(self, family: Family) -> list[int]:
         """How many values fell into each bucket of a histogram, the one without a bound last."""

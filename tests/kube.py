@@ -56,16 +56,19 @@ def combinations() -> Iterator[tuple[str, ...]]:
         yield (overlay,)
         yield from ((overlay, *choice) for choice in itertools.product(*FAMILIES))
         yield from ((overlay, other) for other in OTHERS)
+    yield from (("production", *choice, "fluent-bit") for choice in itertools.product(*FAMILIES))
+
+
+def every() -> Iterator[tuple[tuple[str, ...], list[Document]]]:
+    """Each combination with its documents, which are everybody's: not to be changed."""
+    with ThreadPoolExecutor(2) as pool:
+        yield from pool.map(lambda each: (each, _rendered(each[0], each[1:])), combinations())
 
 
 def everything() -> list[Document]:
     """All documents of all combinations, each once, and those that a cluster has once."""
-    with ThreadPoolExecutor(2) as pool:
-        rendering = list(pool.map(lambda each: _rendered(each[0], each[1:]), combinations()))
-        rendering += pool.map(documents, CLUSTER)
-    distinct = {
-        json.dumps(each, sort_keys=True, default=str): each for docs in rendering for each in docs
-    }
+    sets = [docs for _, docs in every()] + [documents(folder) for folder in CLUSTER]
+    distinct = {json.dumps(each, sort_keys=True): each for docs in sets for each in docs}
     return list(distinct.values())
 
 
@@ -113,7 +116,14 @@ def documents(folder: Path) -> list[Document]:
     )
     if done.returncode:
         raise AssertionError(f"{folder.relative_to(ROOT)} does not render: {done.stderr}")
-    return [document for document in yaml.safe_load_all(done.stdout) if document]
+    return [document for document in yaml.load_all(done.stdout, _Loader) if document]
+
+
+class _Loader(yaml.CSafeLoader):
+    """Reads an Alertmanager's `matchType: =`, for which YAML 1.1 had a meaning of its own."""
+
+
+_Loader.add_constructor("tag:yaml.org,2002:value", yaml.CSafeLoader.construct_yaml_str)
 
 
 # -- reading

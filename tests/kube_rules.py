@@ -12,7 +12,9 @@ UID = 65532
 # Made by the deployer or by external-secrets, never by us: name and keys.
 SECRETS = {
     "adcore-redis": {"url", "password"},
-    "adcore-keys": {"token-key", "user-key", "ops-key", "ledger-key"},
+    "adcore-keys": {
+        *("token-key", "token-key-previous", "token-key-next", "user-key", "ops-key", "ledger-key"),
+    },
 }
 CONFIG_MAPS = {"adcore-catalog"}
 VOLUMES = {"configMap", "emptyDir", "secret", "persistentVolumeClaim", "projected", "downwardAPI"}

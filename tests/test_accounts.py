@@ -24,6 +24,8 @@ from server.store.budgets import AMOUNT_MAX, GHOSTS_MAX, WANT_MAX, Call, Limit, 
 from tests.catalogs import minimal
 from tests.sim.budget_twin import WINDOW_US, BudgetTwin
 
+pytestmark = pytest.mark.plain
+
 WINDOW_S = 10
 QUARTER_S = 900
 PLAIN = minimal().line_items[0]

@@ -18,6 +18,8 @@ from benchmarks.workload import NOW_S
 from server.config import Config
 from server.delivery import kevel
 
+pytestmark = pytest.mark.plain
+
 SEED = 7
 
 

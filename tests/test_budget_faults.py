@@ -14,6 +14,8 @@ from tests.sim.budget_twin import BudgetTwin
 from tests.sim.budget_world import World, run
 from tests.test_budget_guards import Book, W, us
 
+pytestmark = pytest.mark.plain
+
 
 @pytest.mark.parametrize("seed", range(0, 100, 10))
 def test_the_twin_never_overspends(seed):

@@ -20,6 +20,8 @@ from server.store.budgets import (
 )
 from tests.sim.budget_twin import WINDOW_US, BudgetTwin
 
+pytestmark = pytest.mark.plain
+
 NOW = 179_350_000  # a window
 MILLION = 10**6
 

@@ -100,8 +100,9 @@ def test_a_file_with_any_bit_of_the_head_changed_is_refused(written):
         changed = bytearray(whole)
         changed[bit // 8] ^= 1 << bit % 8
         written.write_bytes(changed)
-        with pytest.raises(SnapshotError, match="decode|snapshot"):
+        with pytest.raises(SnapshotError) as caught:
             Bundle(written)
+        assert caught.value.reason == "decode"
 
 
 def test_the_holder_follows_the_link_and_keeps_the_last_good_one(tmp_path):

@@ -19,6 +19,8 @@ from server.errors import CatalogError
 from tests.catalogs import minimal, minimal_records
 from tests.worlds import worlds
 
+pytestmark = pytest.mark.plain
+
 GONE = object()
 NOW_S = 1_800_000_000  # in 2027
 

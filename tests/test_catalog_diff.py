@@ -1,12 +1,15 @@
 """A difference names every record and field that changed, and nothing that did not."""
 
 import msgspec
+import pytest
 from hypothesis import given
 
 from adcore.catalog import Catalog
 from server.catalog.diff import diff
 from tests.catalogs import minimal, minimal_records
 from tests.worlds import worlds
+
+pytestmark = pytest.mark.plain
 
 
 def changes(alter) -> list[str]:

@@ -13,6 +13,8 @@ from server.catalog.document import Document
 from server.catalog.fault import path_of, shown
 from server.errors import CatalogError
 
+pytestmark = pytest.mark.plain
+
 
 def faults(text: str) -> list[tuple[int | None, str, str]]:
     return [(fault.line, fault.path, fault.message) for fault in Document(text).faults]

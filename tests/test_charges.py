@@ -22,6 +22,8 @@ from server.store.catalogs import CatalogStore
 from tests.catalogs import minimal
 from tests.shards import HOUR_S, NOON_S, Shard, beacon
 
+pytestmark = pytest.mark.plain
+
 DAY = ("--from", "2026-10-31", "--to", "2026-11-01")
 CPC = 1 << 1
 GOAL = Goal(unit="clicks", total=1)  # no charge goes by it

@@ -9,6 +9,8 @@ from hypothesis import strategies as st
 from server.config import SECRET_BYTES_MIN, Config, load
 from server.errors import ConfigError
 
+pytestmark = pytest.mark.plain
+
 KEY = "0123456789abcdef" * 4
 NO_NUL = st.characters(exclude_characters="\0")
 TEXT = st.text(NO_NUL, max_size=60)

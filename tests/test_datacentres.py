@@ -11,6 +11,8 @@ from server.delivery import datacentres
 from server.delivery.datacentres import FAULTS_MAX, LINE_CHARS_MAX, Ranges, read_ranges
 from server.errors import ConfigError
 
+pytestmark = pytest.mark.plain
+
 BITS = {4: 32, 6: 128}
 ADDRESS = {4: IPv4Address, 6: IPv6Address}
 

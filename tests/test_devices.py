@@ -7,6 +7,8 @@ from hypothesis import strategies as st
 from server.delivery import devices
 from server.delivery.devices import USER_AGENT_CHARS_MAX, Device, DeviceReader
 
+pytestmark = pytest.mark.plain
+
 READER = DeviceReader()
 
 WEBKIT = "AppleWebKit/537.36 (KHTML, like Gecko)"

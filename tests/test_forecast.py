@@ -8,6 +8,8 @@ import pytest
 from server.pacing.forecast import SHARE, Forecast, Line, open_hours_utc, week_hour
 from server.pacing.goals import HOURS
 
+pytestmark = pytest.mark.plain
+
 MONDAY_HOUR = 1_795_996_800 // 3600
 DAY_SITE, NIGHT_SITE = 10, 20
 

@@ -18,6 +18,8 @@ import pytest
 from benchmarks import generator
 from benchmarks.generator import Load, Records, fire, percentile
 
+pytestmark = pytest.mark.plain
+
 OK = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok"
 
 

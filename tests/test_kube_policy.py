@@ -3,7 +3,7 @@
 import pytest
 
 from server.config import load
-from tests.kube import combinations, container, environment, find, pod_specs, quantity, rendered
+from tests.kube import container, environment, every, find, pod_specs, quantity, rendered
 from tests.kube_rules import RULES, ports, references, restricted, selectors
 
 pytestmark = pytest.mark.process
@@ -20,9 +20,9 @@ def pod_of(docs, kind="Deployment", name="adcore-front"):
 def test_every_combination_keeps_every_rule():
     faults = {
         (combination, fault)
-        for combination in combinations()
+        for combination, docs in every()
         for rule in RULES
-        for fault in rule(rendered(*combination))
+        for fault in rule(docs)
     }
     assert not faults
 
@@ -135,8 +135,7 @@ def test_a_planted_fault_is_caught(rule, plant):
 
 def test_every_container_of_ours_takes_its_settings():
     started = set()
-    for combination in combinations():
-        docs = rendered(*combination)
+    for _, docs in every():
         for name, labels, pod in pod_specs(docs):
             for each in [*pod.get("initContainers", []), *pod["containers"]]:
                 if not each["image"].startswith("adcore:"):
@@ -205,8 +204,7 @@ def test_the_entrance_has_the_name_that_the_server_is_called_by(overlay, entranc
 
 
 def test_one_address_a_shard():
-    for combination in combinations():
-        docs = rendered(*combination)
+    for _, docs in every():
         named = find(docs, "ConfigMap", "adcore-settings")["data"]["ADCORE_AGGREGATORS"].split()
         replicas = find(docs, "StatefulSet", "adcore-aggregator")["spec"]["replicas"]
         assert named == [

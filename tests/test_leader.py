@@ -18,6 +18,8 @@ from server.store.plans import PlanStore
 from tests.controlling import Control
 from tests.serving import publish, wait_until
 
+pytestmark = pytest.mark.plain
+
 TAKEOVER_S_MAX = 5.0
 
 

@@ -38,6 +38,8 @@ from tests.sim.oracle import Oracle
 from tests.sim.redis_twin import RedisTwin
 from tests.sim.world import World
 
+pytestmark = pytest.mark.plain
+
 ONE = {hour(1): {b"1.1.1.clicks": 1}}
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from prometheus_client import parser
 from prometheus_client.openmetrics import parser as openmetrics
 
+import adcore
 from server import families as table
 from server.delivery import core, tracking
 from server.delivery.tally import Tally
@@ -18,6 +19,7 @@ from server.events.records import Kind
 from server.exposition import expose
 from server.families import TABLE, Family
 from server.metrics import Metrics, Totals, totals
+from tests import worlds
 
 ROOT = Path(__file__).parent.parent
 COUNTS = st.integers(0, 2**40)
@@ -103,6 +105,15 @@ def test_a_decision_is_counted_by_placement_and_timed_by_request(tmp_path):
     buckets = now.buckets(table.DECISION_SECONDS)
     assert buckets[1] == buckets[-1] == 1 == sum(buckets) / 2
     assert now.sum_ns(table.DECISION_SECONDS) == 60_012_000
+
+
+def test_wins_are_counted_by_what_they_clear_at(tmp_path):
+    index = adcore.compile(worlds.catalog_of(worlds.item(1, 3000), worlds.item(2, 500)))
+    request = adcore.Request([adcore.Placement("a"), adcore.Placement("b", count=2)])
+    tally = Tally(Metrics(tmp_path, "worker-1"))
+    tally.sold(index.select(request, index.live(1_750_000_000), 1))
+    tally.sold([[], []])
+    assert totals(tmp_path).value(table.CLEARED) == 3000 + 3000 + 500
 
 
 @pytest.mark.parametrize("edge", range(len(table.LATENCY_BOUNDS_NS)))

@@ -20,6 +20,8 @@ from server.pacing.goals import ASAP, CLICK, EVEN, IMPRESSION
 from server.store.budgets import Call, Limit, Want
 from tests.sim.budget_twin import WINDOW_US, BudgetTwin
 
+pytestmark = pytest.mark.plain
+
 FLIGHT_S = 3600
 # An hour with all the troubles of a day in it: a minute of it is 1.7 %, a click 2 % of a budget.
 BARS = pacing_figures.BARS | {

@@ -8,6 +8,8 @@ from server.pacing.goals import CLICK, PPM
 from server.pacing.pace import State
 from tests.pacing_goals import MONDAY, goals, seen, supply
 
+pytestmark = pytest.mark.plain
+
 START = MONDAY + 3600.0
 
 

@@ -17,7 +17,7 @@ from server.ledger import cli as ledger_cli
 from server.ledger import wal
 from server.ledger.checkpoints import kept
 from server.ledger.folder import DiskFolder
-from server.ledger.reconcile import TIME, Difference, Reconciled, begin, reconcile
+from server.ledger.reconcile import EXIT_DIFFERS, TIME, Difference, Reconciled, begin, reconcile
 from server.store import Keyspace
 from server.store.buckets import EVER, HOUR, SPANS, Bucket, Totals, hour, quarter, window
 from server.store.counts import CountsStore
@@ -390,12 +390,12 @@ def test_the_command_names_and_counts(shard, client, redis_url, monkeypatch, cap
     place = f"recounted from LSN 0 to {shard.applier.lsn:,}"
     assert capsys.readouterr().out == f"shard 0: 0 differences in 8 counts of 4 buckets, {place}\n"
     client.hincrby(KEY, b"40.50.10.impressions", 1)
-    assert cli.main(["reconcile"]) == 1
+    assert cli.main(["reconcile"]) == EXIT_DIFFERS
     assert capsys.readouterr().out.splitlines() == [
         "2026-10-31T12:00Z line item 40 creative 50 site 10 impressions:"
         " the log says 3, Redis says 4",
         f"shard 0: 1 difference in 8 counts of 4 buckets, {place}",
     ]
-    assert cli.main(["reconcile", "--json"]) == 1
+    assert cli.main(["reconcile", "--json"]) == EXIT_DIFFERS
     document = json.loads(capsys.readouterr().out)
     assert document["differences"] == [[["hour", NOON], 40, 50, 10, "impressions", 3, 4]]

@@ -13,6 +13,8 @@ from server.delivery.robots import AUTOMATION, NARROWED, Robots
 from server.events.records import Outcome
 from tests.user_agents import browsers, robots
 
+pytestmark = pytest.mark.plain
+
 SEED = 7
 MIXED = 400  # user agents that are pieced together; the oracle takes a millisecond for each
 ROBOTS = Robots()

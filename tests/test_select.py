@@ -278,6 +278,16 @@ def test_first_price_is_the_lines_own() -> None:
     assert win.clear_price_micros == 700
 
 
+def test_what_a_price_is_worth_is_said_per_thousand_impressions() -> None:
+    click = item(1, rate=Cpc(1_000_000, ctr_ppm=3000))
+    [[win]] = wins(click, item(2, 1_000_000), account=SECOND_PRICE)
+    assert win.clear_ecpm_micros == 1_000_001, "the next one's, and a micro"
+    [[win]] = wins(click, item(2, 1_000_000))
+    assert win.clear_ecpm_micros == 3_000_000
+    [[win]] = wins(item(1, rate=Flat(77, value_cpm_micros=5000)), account=SECOND_PRICE)
+    assert win.clear_ecpm_micros == 5000, "a flat rate is its own, whoever is next"
+
+
 # -- blocks ----------------------------------------------------------------------------------------
 
 EDGES = (0, 1, 63, 64, 65, 511, 512, 513, 2047, 2049)

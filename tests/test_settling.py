@@ -16,6 +16,8 @@ from server.store.counts import CountsStore
 from tests.catalogs import minimal
 from tests.sim.budget_box import BudgetBox
 
+pytestmark = pytest.mark.plain
+
 NOW_S = 1_793_487_600 - 1800  # half an hour before midnight in Berlin: 2026-10-31T22:30Z
 BERLIN = "Europe/Berlin"
 TODAY, TOMORROW = "2026-10-31", "2026-11-01"

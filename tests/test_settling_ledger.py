@@ -18,6 +18,8 @@ from server.store.budgets import UNSETTLED_MAX, BudgetStore, Call, Limit, Want
 from tests.catalogs import minimal
 from tests.shards import Shard, beacon
 
+pytestmark = pytest.mark.plain
+
 LINE = 40  # of campaign 30, at 8 a thousand
 
 

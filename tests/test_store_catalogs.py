@@ -22,6 +22,8 @@ from tests.catalogs import minimal
 from tests.redis_server import RedisServer
 from tests.worlds import worlds
 
+pytestmark = pytest.mark.plain
+
 KEYS = Keyspace("test")
 REUSED_REDIS = settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.plain
+
 ROOT = Path(__file__).parent.parent
 LINES_MAX = 400
 TEST_LINES_MAX = 500  # one module's claims stay in one file

@@ -22,6 +22,8 @@ from tests.drill.cluster import RedisPair
 from tests.drill.producer import record_of
 from tests.drill.truth import IMPRESSION, Row
 
+pytestmark = pytest.mark.plain
+
 NOW_S = 1_793_500_000
 LINES = 40
 FIELD = b"%d.1.1.impressions"

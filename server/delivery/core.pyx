@@ -349,6 +349,8 @@ cdef class Core:
         if pending.explain and snapshot is not None:
             explanations = snapshot.index.explain(pending.request, pending.live, pending.draw)
             written = explained(written, asked, explanations, snapshot)
+        if not pending.previewed:
+            self.tally.sold(wins)
         if not pending.previewed and self.decision_log.keeps(pending.decision_id):
             self.decision_log.write(asked.placements, wins, snapshot, moment)
         self.tally.decided(asked.placements, wins, <int64_t> perf_ns() - pending.started_ns)

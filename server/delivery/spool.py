@@ -23,6 +23,7 @@ to the disk. An ack that means more than that is the aggregator's to give.
 
 import contextlib
 import errno
+import itertools
 import os
 import re
 import secrets
@@ -66,8 +67,8 @@ class Spool:
         if not _PRODUCER.fullmatch(producer):
             raise SpoolError(f"{producer!r} is no producer's name")
         self.written = self.shed = self.failed = 0
+        self.bytes_max = bytes_max
         self._producer = producer
-        self._bytes_max = bytes_max
         self._segment_bytes_max = segment_bytes_max
         self._folder_fd = _open_folder(folder)
         fresh = now_s << EPOCH_RANDOM_BITS | secrets.randbits(EPOCH_RANDOM_BITS)
@@ -134,7 +135,7 @@ class Spool:
         return pack(Frame(self.epoch, self._sequence + 1, kind, record))
 
     def _make_room(self, frame_bytes: int, billable: bool) -> None:
-        room = self._bytes_max * (100 if billable else SHED_PERCENT) // 100 - frame_bytes
+        room = self.bytes_max * (100 if billable else SHED_PERCENT) // 100 - frame_bytes
         self._frames_since_scan += 1
         full = self.folder_bytes > room
         if self._frames_since_scan >= (RESCAN_FRAMES_FULL if full else RESCAN_FRAMES):
@@ -188,6 +189,24 @@ class Spool:
         for name in os.listdir(self._folder_fd):
             if found := named.fullmatch(name):
                 yield int(found[1], 16)
+
+    def left_s(self, now_s: int) -> int:
+        """For how long the oldest finished segment has lain here; 0 when none is left.
+
+        A producer's newest is not finished, and no forwarder deletes it.
+        """
+        names = sorted(name for name in os.listdir(self._folder_fd) if name.endswith(_SUFFIX))
+        finished = [
+            name
+            for name, later in itertools.pairwise(names)
+            if name.partition("-")[0] == later.partition("-")[0]
+        ]
+        oldest_s = float(now_s)
+        for name in finished:
+            with contextlib.suppress(FileNotFoundError):  # the forwarder deletes meanwhile
+                status = os.stat(name, dir_fd=self._folder_fd, follow_symlinks=False)
+                oldest_s = min(oldest_s, status.st_mtime)
+        return int(now_s - oldest_s)
 
     def _measure(self) -> int:
         """Count the bytes of every producer's segments."""

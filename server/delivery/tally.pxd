@@ -15,12 +15,13 @@ cdef class Tally:
     cdef dict bad_request_slots, log_slots
     cdef Py_ssize_t rows_looked_at  # the outcomes follow in their order
     cdef Py_ssize_t shadow_agrees, shadow_differs
-    cdef Py_ssize_t filled, no_fill, no_snapshot, latency, bound_count
+    cdef Py_ssize_t filled, no_fill, no_snapshot, cleared, latency, bound_count
     cdef int64_t[BOUNDS_MAX] bounds_ns
 
     cpdef request(self, str path, int status)
     cpdef bad_request(self, str reason)
     cpdef decided(self, list placements, list wins, int64_t duration_ns)
+    cpdef sold(self, list wins)
     cdef void looked(self, Index index) noexcept
     cpdef shadowed(self, bint agrees)
     cpdef logged(self, str result)

@@ -7,10 +7,12 @@ cimport cython
 
 from adcore.choosing cimport OUTCOME_COUNT, _outcomes
 from adcore.index cimport Index
+from adcore.win cimport Win
 
 from adcore.index import OUTCOMES
 from server.families import (
     BAD_REQUESTS,
+    CLEARED,
     DECISION_LOGS,
     DECISION_SECONDS,
     DECISIONS,
@@ -48,6 +50,7 @@ cdef class Tally:
         self.filled = DECISIONS.slot("filled")
         self.no_fill = DECISIONS.slot("no_fill")
         self.no_snapshot = DECISIONS.slot("no_snapshot")
+        self.cleared = CLEARED.slot()
         self.rows_looked_at = ROWS_LOOKED_AT.slot(OUTCOMES[0])
         self.shadow_agrees = SHADOW_CHECKS.slot("agrees")
         self.shadow_differs = SHADOW_CHECKS.slot("differs")
@@ -85,6 +88,13 @@ cdef class Tally:
             place += 1
         self.slots[self.latency + place] += 1
         self.slots[self.latency + self.bound_count + 1] += duration_ns
+
+    cpdef sold(self, list wins):
+        """Count what an API request's wins, by placement, are worth."""
+        cdef Win win
+        for won in wins:
+            for win in <list> won:
+                self.slots[self.cleared] += win.clear_ecpm_micros
 
     cdef void looked(self, Index index) noexcept:
         """Count what became of the rows that the index looked at in its last select."""

@@ -90,6 +90,7 @@ class Worker:
     def _follow(self) -> None:
         while not self._ending.wait(POLL_INTERVAL_S):
             self._look()
+            self._metrics.spool_left(self._spool.left_s(now_s()), self._spool.bytes_max)
 
     def _look(self) -> None:
         if self._holder.poll(now_s()) and self._holder.snapshot is not None:

@@ -25,6 +25,7 @@ from server.ledger.archive import Archive, Remote, WholeLog
 from server.ledger.charges import Budgets, Charge, spent
 from server.ledger.folder import DiskFolder
 from server.ledger.report import DIMENSIONS, HOUR_S, PLACES, Names, Query, Report, collect
+from server.ledger.restore import restore
 from server.ledger.verify import verify
 from server.store import Keyspace, connect
 from server.store.buckets import HOUR
@@ -73,6 +74,9 @@ def register(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
     command.set_defaults(run=run_reconcile)
 
     command = commands.add_parser("archive", help="copy a shard's log away, and make room")
+    command.add_argument(
+        "--restore", action="store_true", help="bring the log back to a disk that is empty"
+    )
     command.set_defaults(run=run_archive)
 
 
@@ -215,7 +219,7 @@ def run_reconcile(args: argparse.Namespace) -> int:
     else:
         for line in _told(result, config.shard):
             print(line)
-    return 1 if result.differences else 0
+    return reconcile.EXIT_DIFFERS if result.differences else 0
 
 
 def _folders(config: Config) -> tuple[DiskFolder, DiskFolder]:
@@ -266,7 +270,9 @@ def _many(count: int, noun: str) -> str:
 # -- archive
 
 
-def run_archive(_: argparse.Namespace) -> int:
+def run_archive(args: argparse.Namespace) -> int:
+    if args.restore:
+        return run_restore()
     os.nice(LOW_PRIORITY)
     config = settings.load(os.environ)
     log, state = _folders(config)
@@ -286,5 +292,28 @@ def run_archive(_: argparse.Namespace) -> int:
         f"shard {config.shard}: copied {_many(result.copied, 'segment')}"
         f" and {_many(result.files, 'file')} of events{skipped};"
         f" verified up to LSN {verified:,}; removed {_many(result.removed, 'segment')} here"
+    )
+    return 0
+
+
+def run_restore() -> int:
+    config = settings.load(os.environ)
+    if not config.ledger_dir:
+        raise ConfigError("ADCORE_LEDGER_DIR: missing; the empty disk")
+    remote = Remote(_archive_url(config))
+    keys = Keyspace(config.redis_prefix)
+    folder = Path(config.ledger_dir)
+    with closing(DiskFolder(folder)) as lock, closing(connect(config.redis_url)) as client:
+        if not lock.lock():
+            raise AdcoreError("an aggregator is at work on this log: stop it first")
+        log = DiskFolder(folder / "wal")
+        counts = CountsStore(client, keys, config.shard)
+        result = restore(log, remote, config.shard, counts)
+    told = "Redis goes on from where it is"
+    if result.counted is not None:
+        told = f"Redis had counted up to LSN {result.counted:,}, and is counted anew"
+    print(
+        f"shard {config.shard}: restored {_many(result.segments, 'segment')},"
+        f" up to LSN {result.end:,}; {told}"
     )
     return 0

@@ -13,6 +13,7 @@ from typing import Final, Self
 
 from server.clock import now_s
 from server.families import CHORE_AT_S, CHORES
+from server.ledger.reconcile import EXIT_DIFFERS
 from server.lifeline import die_with
 from server.metrics import Metrics
 
@@ -66,7 +67,8 @@ class Housekeeping:
         code = self._process.wait()
         if self._ending.is_set():
             return
-        self._metrics.slots[CHORES.slot(chore, "failed" if code else "done")] += 1
+        result = {0: "done", EXIT_DIFFERS: "differs"}.get(code, "failed")
+        self._metrics.slots[CHORES.slot(chore, result)] += 1
         self._metrics.slots[CHORE_AT_S.start] = now_s()
         if code:
             log.error(f"{chore} failed", extra={"code": code})

@@ -25,6 +25,7 @@ from server.store import buckets
 from server.store.buckets import HOUR, SPANS, Bucket, Totals
 from server.store.counts import TORN
 
+EXIT_DIFFERS: Final = 3  # of the command: apart from what could not be compared
 DIFFERENCES_MAX: Final = 10_000  # named; the rest is only counted: nobody reads more
 TIME: Final = Bucket("time")  # no bucket: the log's time that Redis has beside its cursor
 

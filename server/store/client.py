@@ -7,13 +7,15 @@ from here may run twice without harm.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 
 import redis
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
+from server.config import sentinel_url
 from server.errors import StoreError
+from server.store import sentinels
 
 Client = redis.Redis  # what `connect` makes, for those who pass it on
 
@@ -28,13 +30,15 @@ def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
 
     `timeout_s`: for an answer, where the caller has less time than the largest reply takes.
     """
+    options: dict[str, Any] = {
+        "socket_connect_timeout": min(CONNECT_TIMEOUT_S, timeout_s),
+        "socket_timeout": timeout_s,
+        "retry": Retry(ConstantBackoff(RETRY_PAUSE_S), RETRIES_MAX),
+    }
     try:
-        return redis.Redis.from_url(
-            url,
-            socket_connect_timeout=min(CONNECT_TIMEOUT_S, timeout_s),
-            socket_timeout=timeout_s,
-            retry=Retry(ConstantBackoff(RETRY_PAUSE_S), RETRIES_MAX),
-        )
+        if (of := sentinel_url(url)) is not None:
+            return sentinels.client(of, options)
+        return redis.Redis.from_url(url, **options)
     except ValueError as error:
         raise StoreError(f"not the URL of a Redis: {error}") from None
 

@@ -17,7 +17,9 @@ import redis
 from redis.connection import parse_url
 
 from server.clock import monotonic_s
+from server.config import sentinel_url
 from server.errors import StoreError
+from server.store.sentinels import LOOK_S, Sentinels, context
 
 RETRY_S_MIN: Final = 0.05
 RETRY_S_MAX: Final = 1.0
@@ -110,10 +112,12 @@ class Link(asyncio.Protocol):
         self._heard_s = monotonic_s()
         self._unread += len(data)
         answers = []
+        demoted = False
         try:
             self._reader.feed(data)
             while (answer := self._reader.gets()) is not False:
                 self._unread = 0
+                demoted = demoted or _is_read_only(answer)
                 taker = self._waiting.popleft()
                 if taker is not None or not self.up:
                     answers.append((taker, answer))
@@ -126,6 +130,11 @@ class Link(asyncio.Protocol):
             answers = self._open(answers)
         if answers:
             self._took(answers)
+        if demoted:
+            log.warning("redis is a replica now")
+            # Where no sentinel tells the new primary, the address is that of a replica for good.
+            self._retry_s = RETRY_S_MAX
+            self.cut()
 
     def _open(self, answers: list[tuple[Taker, Any]]) -> list[tuple[Taker, Any]]:
         """Take the answers to what a connection begins with."""
@@ -134,6 +143,9 @@ class Link(asyncio.Protocol):
                 # LOADING, or a password that is wrong: the next try may find it otherwise.
                 log.warning("redis refuses", extra={"detail": str(answer)})
                 self.cut()
+                return []
+            if self._place.sentinels is not None and _is_role_of_replica(answer):
+                self.cut()  # its sentinels know better in a moment
                 return []
         if not self._waiting and self._transport is not None:
             self.up, self._retry_s = True, RETRY_S_MIN
@@ -166,21 +178,40 @@ class Link(asyncio.Protocol):
             self._retry_s = min(2 * self._retry_s, RETRY_S_MAX)
 
     async def _until_cut(self) -> None:
-        """Return when the connection is gone; cut it when it does not come up."""
-        try:
-            await asyncio.wait_for(self._cut.wait(), OPENING_TIMEOUT_S)
-        except TimeoutError:
-            if not self.up:
-                self.cut()
-            await self._cut.wait()
+        """Return when the connection is gone; cut it when it does not come up, or is no good."""
+        opened_s_max = monotonic_s() + OPENING_TIMEOUT_S
+        while not self._cut.is_set():
+            try:
+                await asyncio.wait_for(self._cut.wait(), LOOK_S)
+            except TimeoutError:
+                late = not self.up and monotonic_s() > opened_s_max
+                if late or await self._place.has_moved():
+                    self.cut()
+
+
+def _is_read_only(answer: Any) -> bool:
+    return isinstance(answer, hiredis.ReplyError) and str(answer).startswith("READONLY")
+
+
+def _is_role_of_replica(answer: Any) -> bool:
+    return isinstance(answer, list) and answer[0] != b"master"
 
 
 class _Place:
-    """Where a Redis is, by its URL: TCP, TLS or a unix socket; and how one introduces oneself."""
+    """Where a Redis is, by its URL: TCP, TLS, a unix socket, or wherever its sentinels say.
+
+    And how one introduces oneself.
+    """
 
     def __init__(self, url: str) -> None:
+        self.sentinels: Sentinels | None = None
         try:
-            self._parts: dict[str, Any] = dict(parse_url(url))  # type: ignore[no-untyped-call]
+            if (of := sentinel_url(url)) is not None:
+                self.sentinels = Sentinels(of)
+                self._parts: dict[str, Any] = {**of._asdict(), **of.options}
+                self._tls = of.tls
+                return
+            self._parts = dict(parse_url(url))  # type: ignore[no-untyped-call]
         except ValueError as error:
             raise StoreError(f"not the URL of a Redis: {error}") from None
         self._tls = issubclass(
@@ -192,9 +223,14 @@ class _Place:
         if path:
             await loop.create_unix_connection(lambda: link, path)
             return
-        context = ssl.create_default_context() if self._tls else None
+        tls = context(self._parts.get("ssl_ca_certs")) if self._tls else None
         host, port = self._parts.get("host", "localhost"), self._parts.get("port", 6379)
-        await loop.create_connection(lambda: link, host, port, ssl=context)
+        if self.sentinels is not None:
+            host, port = await self.sentinels.find()
+        await loop.create_connection(lambda: link, host, port, ssl=tls)
+
+    async def has_moved(self) -> bool:
+        return self.sentinels is not None and await self.sentinels.has_moved()
 
     def opening(self) -> list[bytes]:
         words: list[tuple[Any, ...]] = []
@@ -203,4 +239,6 @@ class _Place:
             words.append(("AUTH", user, password) if user else ("AUTH", password))
         if self._parts.get("db"):
             words.append(("SELECT", self._parts["db"]))
+        if self.sentinels is not None:
+            words.append(("ROLE",))
         return [hiredis.pack_command(it) for it in words]

@@ -28,6 +28,7 @@ from server.ledger.folder import DiskFolder
 from server.store import Keyspace, connect
 from server.store.counts import CountsStore
 from tests.drill.network import Network, Wire
+from tests.sentinels import SentinelCluster
 from tests.serving import children_of, environ_of, publish, wait_until
 
 ROOT = Path(__file__).parents[2]
@@ -250,7 +251,7 @@ class RedisPair:
 
 
 class Cluster:
-    """Everything, below one folder."""
+    """Everything, below one folder; `redis` is one that somebody else ends."""
 
     def __init__(
         self,
@@ -259,10 +260,13 @@ class Cluster:
         shards: int = 2,
         serves: bool = True,
         sold: Catalog | None = None,
+        redis: RedisPair | SentinelCluster | None = None,
+        **settings: object,
     ) -> None:
         self.folder = folder
         self.token_key = secrets.token_hex(32)
         self._sold = sold
+        self._redis, self._settings = redis, settings
         self._stack = ExitStack()
         self._given = (pods, shards, serves)
         self.mounts: dict[int, Path] = {}
@@ -273,8 +277,10 @@ class Cluster:
             stack.callback(shutil.rmtree, self.folder, True)
             network = stack.enter_context(Network())
             (self.folder / "redis").mkdir(parents=True)
-            self.redis = RedisPair(self.folder / "redis")
-            stack.callback(self.redis.end)
+            if self._redis is None:
+                self._redis = RedisPair(self.folder / "redis")
+                stack.callback(self._redis.end)
+            self.redis = self._redis
             self.generation = publish(self.redis.url, self._sold)
             self.stores = [
                 CountsStore(connect(self.redis.url), Keyspace(), shard) for shard in range(shards)
@@ -287,6 +293,7 @@ class Cluster:
                     "token_key": self.token_key,
                     "ledger_key": secrets.token_hex(32),
                     "log_level": "info",
+                    **self._settings,
                 }
             )
             self.aggregators = []

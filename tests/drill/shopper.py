@@ -51,11 +51,22 @@ class Shopper:
             task.add_done_callback(tasks.discard)
         await asyncio.gather(*tasks)
 
+    def asked(self, number: int) -> dict[str, Any]:
+        """What page `number` asks for."""
+        placement = {"divName": "a", "siteId": SITE, "adTypes": [1], "count": ADS}
+        return {"placements": [placement]}
+
+    def answered(self, number: int, lines: list[int]) -> None:
+        """For those who watch more closely: what it got."""
+
+    def more(self) -> dict[str, Any]:
+        """What else there is to tell."""
+        return {}
+
     async def _page(self, intended_s: float) -> None:
         self._number += 1
         number, dice = self._number, self._dice
-        placement = {"divName": "a", "siteId": SITE, "adTypes": [1], "count": ADS}
-        body = json.dumps({"placements": [placement]}).encode()
+        body = json.dumps(self.asked(number)).encode()
         headers = (
             f"user-agent: Mozilla/5.0 (X11; Linux x86_64) Gecko/20100101 drill/{number}\r\n"
             f"x-forwarded-for: 10.{number >> 8 & 255}.{number & 255}.1\r\n"
@@ -63,6 +74,7 @@ class Shopper:
         answer = await self._client.send("POST", "/api/v2", headers, body, dice.randrange(64))
         self.latencies_ms.append((time.monotonic() - intended_s) * 1000)
         ads: list[dict[str, Any]] = json.loads(answer)["decisions"]["a"]
+        self.answered(number, [ad["flightId"] for ad in ads])
         self.empty += not ads
         shown = []
         for ad in ads:
@@ -80,11 +92,13 @@ class Shopper:
             await self._client.send("GET", path, headers, b"", dice.randrange(64))
 
 
-async def run(seed: int, rate: float, patience_s: float, ports: list[int]) -> None:
+async def run(
+    kind: type[Shopper], seed: int, rate: float, patience_s: float, ports: list[int]
+) -> None:
     ending = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, ending.set)
     client = Client(ports)
-    shopper = Shopper(seed, client, patience_s)
+    shopper = kind(seed, client, patience_s)
     await shopper.run(rate, ending)
     latencies = sorted(shopper.latencies_ms)
     print(
@@ -98,12 +112,18 @@ async def run(seed: int, rate: float, patience_s: float, ports: list[int]) -> No
                 "retried": client.retries,
                 "answer_ms_p50": latencies[len(latencies) // 2],
                 "answer_ms_p99": latencies[len(latencies) * 99 // 100],
+                **shopper.more(),
             }
         )
     )
 
 
-if __name__ == "__main__":
+def main(kind: type[Shopper]) -> None:
     die_with(os.getppid())
     seed, rate, patience_s, *ports = sys.argv[1:]
-    asyncio.run(run(int(seed), float(rate), float(patience_s), [int(port) for port in ports]))
+    numbers = [int(port) for port in ports]
+    asyncio.run(run(kind, int(seed), float(rate), float(patience_s), numbers))
+
+
+if __name__ == "__main__":
+    main(Shopper)

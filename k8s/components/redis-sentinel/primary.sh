@@ -3,8 +3,9 @@
 # the first pod. Asking in this order, a pod that comes back late follows instead of taking over.
 for host in $REDIS_HOSTS; do
     [ "$host" = "$ME" ] && continue
-    # One that is starting, or away, must not hold us up.
-    found=$(timeout 2 redis-cli -h "$host" -p "$SENTINEL_PORT" --raw \
+    # One that is starting, or away, must not hold us up. Sentinels refuse who brings a password that
+    # they have not asked for.
+    found=$(unset REDISCLI_AUTH && timeout 2 redis-cli -h "$host" -p "$SENTINEL_PORT" --raw \
         SENTINEL get-master-addr-by-name adcore 2>/dev/null | head -n 1)
     case "$found" in
         "" | *" "*) ;; # no answer, or an error

@@ -1,0 +1,3 @@
+output "node_role_name" {
+  value = module.karpenter.node_iam_role_name
+}
