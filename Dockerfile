@@ -1,13 +1,13 @@
 # syntax=docker/dockerfile:1
 # The image: `front` (the default; everything but control) and `control` (the same and numpy).
 #
-# BUILDER is any Debian trixie. BASE is what the image stands on: the stage `base` below, which is
-# no more than what CPython needs of Debian, or any image with glibc and /usr/bin/python3.13.
+# BUILDER is any Debian trixie. BASE is what the image stands on: nothing, and then it gets what
+# CPython needs of Debian; or any image with glibc and /usr/bin/python3.13.
 # docs/image.md tells how to build it, with a registry or without.
 #
 #checkov:skip=CKV_DOCKER_2:the kubelet probes; OCI images have no health check
 ARG BUILDER=debian:trixie-slim
-ARG BASE=base
+ARG BASE=scratch
 
 # -- what compiles, and what CPython needs at run time, as packages not unpacked yet
 FROM ${BUILDER} AS tools
@@ -25,9 +25,10 @@ RUN apt-get update -q \
 
 # -- a root without a shell, a package manager or anything that is set-uid
 FROM tools AS root
+ARG BASE
 WORKDIR /root-of-image
 COPY image/root.sh /debs/
-RUN sh /debs/root.sh /debs /root-of-image
+RUN if [ "${BASE}" = scratch ]; then sh /debs/root.sh /debs /root-of-image; fi
 
 # -- the wheel, and a virtual environment in which nothing else is
 FROM tools AS wheel
@@ -58,11 +59,9 @@ COPY image/install.sh image/
 RUN sh image/install.sh
 
 # -- the image
-FROM scratch AS base
-COPY --from=root /root-of-image /
-
 # hadolint ignore=DL3006
 FROM ${BASE} AS app
+COPY --from=root /root-of-image /
 ARG VERSION=0.1.0
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="adcore" \

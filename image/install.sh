@@ -6,6 +6,8 @@ export PYTHON
 sh image/pip.sh install --no-deps /wheels/*.whl
 # requirements.txt is complete, and agrees with pyproject.toml.
 sh image/pip.sh check
+# Sources of what is compiled, which some wheels bring.
+find /opt/adcore /opt/control -name '*.pyx' -o -name '*.c' -o -name '*.a' | xargs rm -f
 # A debugger's tables, a third of the compiled code's size.
 find /opt/adcore /opt/control -name '*.so*' -type f -exec strip --strip-unneeded {} +
 # "unchecked": whatever becomes of the sources' times, the bytecode is taken.

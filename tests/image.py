@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -151,7 +151,7 @@ def age_s(pid: int) -> float:
 def status_of(port: int, path: str) -> int:
     """The status of a GET, 0 when nobody answers."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=DEADLINE_S)
-    with suppress(OSError, http.client.HTTPException):
+    with closing(connection), suppress(OSError, http.client.HTTPException):
         connection.request("GET", path)
         return connection.getresponse().status
     return 0
