@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.drill.cluster import Cluster
-from tests.drill.failover import Plan, catalog, run, wrongs
+from tests.drill.failover import KILLED, Plan, catalog, run, wrongs
 from tests.sentinels import SentinelCluster
 
 SEED = int(os.environ.get("ADCORE_DRILL_SEED", "4"))
@@ -15,7 +15,7 @@ SEED = int(os.environ.get("ADCORE_DRILL_SEED", "4"))
 
 @pytest.mark.process
 def test_redis_fails_over_and_every_answer_is_200():
-    plan = Plan(SEED, faults=("killed",), rate=30, steady_s=4, patience_s=3)
+    plan = Plan(SEED, faults=(KILLED,), rate=30, steady_s=4, patience_s=3)
     # Not pytest's tmp_path: the name of a unix socket has at most 107 bytes.
     with (
         tempfile.TemporaryDirectory(prefix="adcore-drill-") as folder,
