@@ -20,7 +20,7 @@ RUN apt-get update -q \
         ca-certificates gcc libc6-dev python3.13-dev python3.13-venv \
     && apt-get download -q \
         base-files libc6 libgcc-s1 python3.13-minimal libpython3.13-minimal libpython3.13-stdlib \
-        libbz2-1.0 libexpat1 libffi8 liblzma5 libssl3t64 libuuid1 libzstd1 zlib1g \
+        libbz2-1.0 libexpat1 libffi8 liblzma5 libssl3t64 libstdc++6 libuuid1 libzstd1 zlib1g \
     && rm -rf /var/lib/apt/lists/*
 
 # -- a root without a shell, a package manager or anything that is set-uid

