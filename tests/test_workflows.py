@@ -16,7 +16,7 @@ PIPELINES = [*GITHUB, CIRCLE]
 OVERLAYS = {path.name for path in (ROOT / "k8s" / "overlays").iterdir()}
 
 # Of schema v4beta13, what is used here. The schema itself comes with Skaffold's source alone, which
-# the Go module proxy does not give; skaffold.yaml was held against it when it was written.
+# the Go module proxy does not give, so these names are by its documentation.
 SKAFFOLD = {
     "": {"apiVersion", "kind", "metadata", "build", "manifests", "deploy", "profiles"},
     "metadata": {"name"},
