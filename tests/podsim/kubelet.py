@@ -66,6 +66,7 @@ class Running:
             self.exit_code = await process.wait()
             probing.cancel()
             kill_all(process.pid)
+            await asyncio.gather(probing, return_exceptions=True)
             self._say(f"exit {self.exit_code}")
             self.has_started.clear()
             self._is_ready = False
@@ -93,6 +94,7 @@ class Running:
                 await begun.wait()
             finally:
                 starting.cancel()
+                await asyncio.gather(starting, return_exceptions=True)
         hurry(process.pid)
         self._is_ready = spec.readiness is None
         self.has_started.set()

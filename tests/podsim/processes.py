@@ -63,3 +63,4 @@ async def succeeds(command: tuple[str, ...], environ: dict[str, str], log: Path)
     finally:
         if process.returncode is None:
             kill_all(process.pid)
+            await process.wait()

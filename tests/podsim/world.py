@@ -153,7 +153,7 @@ class World:
             self.aggregators.append(pod)
             pod.begin()
         async with asyncio.timeout(SETTLE_S_MAX):
-            while not all(pod.is_ready for pod in self.aggregators):  # noqa: ASYNC110 - processes set no event
+            while not all(pod.is_ready for pod in self.aggregators):  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_S)
 
     def _front(self, number: int) -> Pod:
@@ -195,7 +195,7 @@ class World:
                 task.result()
         await settled
         async with asyncio.timeout(SETTLE_S_MAX):
-            while not all(map(self.balancer.sends_to, self.deployment.pods)):  # noqa: ASYNC110 - processes set no event
+            while not all(map(self.balancer.sends_to, self.deployment.pods)):  # noqa: ASYNC110
                 await asyncio.sleep(LOOK_S)
 
     async def roll(self) -> None:
