@@ -22,7 +22,7 @@ SKAFFOLD = {
     "metadata": {"name"},
     "build": {"artifacts", "tagPolicy", "local"},
     "build.artifacts": {"image", "docker", "platforms"},
-    "build.artifacts.docker": {"dockerfile"},
+    "build.artifacts.docker": {"dockerfile", "target"},
     "build.tagPolicy": {"inputDigest"},
     "build.tagPolicy.inputDigest": set(),
     "build.local": {"push", "useBuildkit"},
