@@ -1,6 +1,5 @@
 """A snapshot file gives back what was written; one that is not whole is refused."""
 
-
 import msgspec
 import pytest
 from msgspec.structs import replace
