@@ -138,9 +138,11 @@ def test_every_container_of_ours_takes_its_settings():
     for _, docs in every():
         for name, labels, pod in pod_specs(docs):
             for each in [*pod.get("initContainers", []), *pod["containers"]]:
-                if not each["image"].startswith("adcore:"):
+                image = each["image"].partition(":")[0]
+                if image not in ("adcore", "adcore-control"):
                     continue
                 command = each["args"][0]
+                assert (image == "adcore-control") == (command == "control"), name
                 named = labels | {"apps.kubernetes.io/pod-index": "1"}
                 found = environment(docs, pod, each["name"], secrets=SECRETS, labels=named)
                 config = load(found, needs_token_key=command == "serve")
