@@ -8,19 +8,17 @@ alone: load, cores and clock are the same.
 """
 
 import argparse
-import os
 import tempfile
 from pathlib import Path
 from statistics import median
 from typing import Final, NamedTuple
 
 from benchmarks.generator import Load, Window, fire, post, write_requests
-from tests.envoy_proxy import start_envoy
+from benchmarks.processes import cpu_s
+from tests.envoy_proxy import API, ASK, start_envoy
 from tests.redis_server import RedisServer
 from tests.serving import children_of, publish, start_server
 
-ASK: Final = b'{"placements":[{"divName":"top","siteId":10,"adTypes":[1]}]}'
-TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 ROUNDS: Final = 5
 
 
@@ -43,7 +41,7 @@ def main() -> None:
         publish(redis.url)
         server.wait_ready()
         requests = Path(folder) / "requests"
-        write_requests(requests, [post("/api/v2", ASK)])
+        write_requests(requests, [post(API, ASK)])
         with start_envoy(server.port) as envoy:
             rounds: dict[str, list[Round]] = {"direct": [], "envoy": []}
             for _ in range(ROUNDS):
@@ -64,14 +62,6 @@ def main() -> None:
                         Round(window, *(second * 1e6 / window.sent for second in spent))
                     )
     report(args.rate, rounds)
-
-
-def cpu_s(pids: list[int]) -> float:
-    total = 0
-    for pid in pids:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        total += int(fields[11]) + int(fields[12])
-    return total / TICKS_PER_S
 
 
 def report(rate: float, rounds: dict[str, list[Round]]) -> None:

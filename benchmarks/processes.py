@@ -49,8 +49,7 @@ class Tree:
                 os.sched_setaffinity(int(task.name), cores)
 
     def cpu_s(self) -> float:
-        """User and system time of the living tree: the scheduler's own sum, in ticks."""
-        return sum(sum(map(int, _stat(pid)[11:13])) for pid in self.pids()) / _TICKS_PER_S
+        return cpu_s(self.pids())
 
     def rss_bytes(self) -> int:
         """Resident memory, pages that processes share counted for each of them."""
@@ -92,6 +91,11 @@ def _read(path: Path) -> str:
         return path.read_text()
     except (FileNotFoundError, ProcessLookupError):
         return ""
+
+
+def cpu_s(pids: Iterable[int]) -> float:
+    """User and system time of processes that are there: the scheduler's own sum, in ticks."""
+    return sum(sum(map(int, _stat(pid)[11:13])) for pid in pids) / _TICKS_PER_S
 
 
 def _stat(pid: int) -> list[str]:

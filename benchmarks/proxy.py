@@ -28,7 +28,6 @@ ROUNDS: Final = 3
 SECONDS: Final = 1.5
 BODY_BYTES: Final = 607
 ANSWER_BYTES: Final = 1526
-TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
 
 
 class Proxy(Figure):
@@ -83,7 +82,7 @@ def _point(rate: float, port: int, pid: int, requests: Path, core: int) -> OpenL
     windows: list[Window] = []
     cpu_us: list[float] = []
     for number in range(ROUNDS):
-        before_s = _cpu_s(pid)
+        before_s = processes.cpu_s([pid])
         load = Load(
             port=port,
             requests=requests,
@@ -94,7 +93,7 @@ def _point(rate: float, port: int, pid: int, requests: Path, core: int) -> OpenL
             core=core,
         )
         windows.append(fire(load))
-        cpu_us.append((_cpu_s(pid) - before_s) * 1e6 / max(1, windows[-1].answered))
+        cpu_us.append((processes.cpu_s([pid]) - before_s) * 1e6 / max(1, windows[-1].answered))
 
     def over_rounds(name: str) -> Spread:
         return spread([getattr(window.latency_ms, name) for window in windows])
@@ -109,11 +108,6 @@ def _point(rate: float, port: int, pid: int, requests: Path, core: int) -> OpenL
         cpu_us=spread(cpu_us),
         faults=sum(window.faults for window in windows),
     )
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 if __name__ == "__main__":

@@ -15,8 +15,9 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable
 from contextlib import ExitStack
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -114,11 +115,16 @@ def _serve(config: Config, demo: bool, stack: ExitStack) -> int:
     return 0
 
 
-def _forget(config: Config, user_key: str) -> None:
+@cache
+def _forgetter(config: Config) -> Callable[[str], None]:
     # Imported when somebody is forgotten: redis-py would make every start 0.1 s later.
     from server.store.users import user_forgetter
 
-    user_forgetter(config)(user_key)
+    return user_forgetter(config)
+
+
+def _forget(config: Config, user_key: str) -> None:
+    _forgetter(config)(user_key)
 
 
 def _refuse_taken(config: Config) -> None:

@@ -23,6 +23,10 @@ from tests.serving import DEADLINE_S, ROOT, Response, free_ports, read, wait_unt
 
 CONFIG = ROOT / "k8s" / "base" / "front" / "envoy.yaml"
 ENVOY = Path(sysconfig.get_path("scripts")) / "envoy"
+# An ad request that the smallest catalog fills.
+API = "/api/v2"
+ASK = b'{"placements":[{"divName":"top","siteId":10,"adTypes":[1]}]}'
+JSON = {"content-type": "application/json"}
 FLAGS = ["--concurrency", "1", "--drain-time-s", "20", "--disable-hot-restart"]
 
 Edit = Callable[[dict[str, Any]], None]

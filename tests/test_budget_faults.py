@@ -112,7 +112,8 @@ def test_an_older_copy_of_the_log(pair):
     assert book.granted > 10
 
 
-def test_a_failover_to_a_stale_replica(pair):
+def two_windows_ahead(pair) -> Book:
+    """Grants of three windows, of which the replica has the first alone."""
     box = boxed(pair)
     book = Book(box, 40)
     book.ask(W)
@@ -121,6 +122,11 @@ def test_a_failover_to_a_stale_replica(pair):
     for window in (W + 1, W + 2):
         book.ask(window)
     assert book.granted == 15
+    return book
+
+
+def test_a_failover_to_a_stale_replica(pair):
+    book = two_windows_ahead(pair)
     pair.promote()
     book.box = boxed(pair)
     book.exhaust(W + 2)
@@ -129,14 +135,7 @@ def test_a_failover_to_a_stale_replica(pair):
 
 def test_there_and_back_again_is_another_life(pair):
     """A primary that was a replica meanwhile has lost its tail, though its process never ended."""
-    box = boxed(pair)
-    book = Book(box, 40)
-    book.ask(W)
-    assert box._client.execute_command("WAIT", 1, 5000) == 1
-    pair.detach()
-    for window in (W + 1, W + 2):
-        book.ask(window)
-    assert book.granted == 15
+    book = two_windows_ahead(pair)
     pair.follow()
     pair.command(pair.primary, "REPLICAOF", "NO", "ONE")
     book.exhaust(W + 2)

@@ -10,7 +10,7 @@ import pytest
 from server.cli import main
 from server.drain import MAX_S, MIN_S, EnvoyAdmin, drain
 from tests import malformed
-from tests.envoy_proxy import EnvoyProxy, filter_of, require_envoy, start_envoy
+from tests.envoy_proxy import API, ASK, JSON, EnvoyProxy, filter_of, require_envoy, start_envoy
 from tests.redis_server import RedisServer
 from tests.serving import (
     DEADLINE_S,
@@ -25,9 +25,6 @@ from tests.serving import (
 
 pytestmark = pytest.mark.process
 
-API = "/api/v2"
-JSON = {"content-type": "application/json"}
-ASK = b'{"placements":[{"divName":"top","siteId":10,"adTypes":[1]}]}'
 NEVER_S = 300
 
 

@@ -13,7 +13,17 @@ import yaml
 
 from server.families import BEACONS
 from tests import envoy_proxy
-from tests.envoy_proxy import CONFIG, ENVOY, EnvoyProxy, bucket_of, route_of, start_envoy
+from tests.envoy_proxy import (
+    API,
+    ASK,
+    CONFIG,
+    ENVOY,
+    JSON,
+    EnvoyProxy,
+    bucket_of,
+    route_of,
+    start_envoy,
+)
 from tests.redis_server import RedisServer
 from tests.serving import (
     DEADLINE_S,
@@ -28,10 +38,7 @@ from tests.serving import (
 
 pytestmark = pytest.mark.process
 
-API = "/api/v2"
-JSON = {"content-type": "application/json"}
 BROWSER = {"user-agent": "Mozilla/5.0 (X11; Linux x86_64; rv:150.0) Gecko/20100101 Firefox/150.0"}
-ASK = b'{"placements":[{"divName":"top","siteId":10,"adTypes":[1]}]}'
 # Not 127.0.0.1: Envoy writes the machine's own address for that one.
 BALANCER, STRANGER = "127.0.0.8", "127.0.0.9"
 DATACENTRE = "203.0.113.0/24"

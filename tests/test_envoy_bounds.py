@@ -13,6 +13,8 @@ from server.families import REQUESTS
 from server.serve import HEAD_BYTES_MAX
 from tests import malformed
 from tests.envoy_proxy import (
+    ASK,
+    JSON,
     EnvoyProxy,
     by_name,
     filter_of,
@@ -25,8 +27,6 @@ from tests.serving import DEADLINE_S, ROOT, publish, read, start_server, wait_un
 
 pytestmark = pytest.mark.process
 
-JSON = {"content-type": "application/json"}
-ASK = b'{"placements":[{"divName":"top","siteId":10,"adTypes":[1]}]}'
 SENT_ALWAYS = 2  # http.client's own headers: host, accept-encoding
 
 

@@ -1,5 +1,6 @@
 """The spool's folder is ours alone: no link, no other user and no leftover descriptor gets in."""
 
+import errno
 import os
 
 import pytest
@@ -95,3 +96,13 @@ def test_a_finished_segment_that_is_left_has_an_age(folder):
     (folder / "w1-0000000000000001-00000001.spool").unlink()
     assert spool.left_s(NOW_S) == 40
     spool.close()
+
+
+def test_a_folder_that_can_t_be_read_ends_nobody_who_asks_for_its_age(folder, monkeypatch):
+    spool = spool_in(folder)
+
+    def fail(*_):
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr(os, "listdir", fail)
+    assert spool.left_s(NOW_S) == 0

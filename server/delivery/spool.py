@@ -193,20 +193,22 @@ class Spool:
     def left_s(self, now_s: int) -> int:
         """For how long the oldest finished segment has lain here; 0 when none is left.
 
-        A producer's newest is not finished, and no forwarder deletes it.
+        A producer's newest is not finished, and no forwarder deletes it. 0 too when the folder
+        can't be read: who asks has more to do than this, and must not end by it.
         """
-        names = sorted(name for name in os.listdir(self._folder_fd) if name.endswith(_SUFFIX))
-        finished = [
-            name
-            for name, later in itertools.pairwise(names)
-            if name.partition("-")[0] == later.partition("-")[0]
-        ]
         oldest_s = float(now_s)
-        for name in finished:
-            with contextlib.suppress(FileNotFoundError):  # the forwarder deletes meanwhile
-                status = os.stat(name, dir_fd=self._folder_fd, follow_symlinks=False)
-                oldest_s = min(oldest_s, status.st_mtime)
+        with contextlib.suppress(OSError):
+            names = sorted(name for name in os.listdir(self._folder_fd) if name.endswith(_SUFFIX))
+            for name, later in itertools.pairwise(names):
+                if name.partition("-")[0] == later.partition("-")[0]:
+                    oldest_s = min(oldest_s, self._written_s(name, now_s))
         return int(now_s - oldest_s)
+
+    def _written_s(self, name: str, gone_s: int) -> float:
+        try:
+            return os.stat(name, dir_fd=self._folder_fd, follow_symlinks=False).st_mtime
+        except FileNotFoundError:  # the forwarder deletes meanwhile
+            return gone_s
 
     def _measure(self) -> int:
         """Count the bytes of every producer's segments."""

@@ -36,8 +36,8 @@ def connect(url: str, *, timeout_s: float = SOCKET_TIMEOUT_S) -> redis.Redis:
         "retry": Retry(ConstantBackoff(RETRY_PAUSE_S), RETRIES_MAX),
     }
     try:
-        if (of := sentinel_url(url)) is not None:
-            return sentinels.client(of, options)
+        if (watched := sentinel_url(url)) is not None:
+            return sentinels.client(watched, options)
         return redis.Redis.from_url(url, **options)
     except ValueError as error:
         raise StoreError(f"not the URL of a Redis: {error}") from None

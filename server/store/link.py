@@ -206,10 +206,10 @@ class _Place:
     def __init__(self, url: str) -> None:
         self.sentinels: Sentinels | None = None
         try:
-            if (of := sentinel_url(url)) is not None:
-                self.sentinels = Sentinels(of)
-                self._parts: dict[str, Any] = {**of._asdict(), **of.options}
-                self._tls = of.tls
+            if (watched := sentinel_url(url)) is not None:
+                self.sentinels = Sentinels(watched)
+                self._parts: dict[str, Any] = {**watched._asdict(), **watched.options}
+                self._tls = watched.tls
                 return
             self._parts = dict(parse_url(url))  # type: ignore[no-untyped-call]
         except ValueError as error:

@@ -137,23 +137,23 @@ class Sentinels:
         self._answers = len(words)
         self._question = b"".join(hiredis.pack_command(it) for it in words)
         self._turn = 0
-        self._of: Primary | None = None
+        self._primary: Primary | None = None
 
     async def find(self) -> tuple[str, int]:
         """Ask all of them; OSError when none knows a primary that is up."""
         found = latest(await self._ask(self._places))
         if found is None or found.is_down:
             raise OSError("no sentinel knows a primary that is up")
-        self._of = found
+        self._primary = found
         return found.host, found.port
 
     async def has_moved(self) -> bool:
         """Ask one, the next in turn, whether the primary is elsewhere than `find` has found it."""
         self._turn = (self._turn + 1) % len(self._places)
         found = latest(await self._ask([self._places[self._turn]]))
-        if found is None or self._of is None or found.epoch <= self._of.epoch:
+        if found is None or self._primary is None or found.epoch <= self._primary.epoch:
             return False
-        return found[1:3] != self._of[1:3]
+        return found[1:3] != self._primary[1:3]
 
     async def _ask(self, places: Sequence[tuple[str, int]]) -> list[Primary]:
         tasks = [asyncio.create_task(self._ask_one(*place)) for place in places]

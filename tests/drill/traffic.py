@@ -22,11 +22,11 @@ from server.delivery.tokens import Keyring, Served, destination_digest, placemen
 from server.lifeline import die_with
 from tests.drill import truth
 from tests.drill.truth import Journal, Row
+from tests.exchange import Connection, exchange
 
 ANSWER_S_MAX: Final = 6.0  # a stopped server is no dead one; then another pod is asked
 PAUSE_S: Final = 0.05
 PRICE_MICROS: Final = 8_000_000
-Connection = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Client:
@@ -62,23 +62,13 @@ class Client:
         self, port: int, method: str, path: str, headers: str, body: bytes
     ) -> tuple[int, bytes]:
         idle = self._idle[port]
-        reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
+        connection = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
         if body:
-            headers += f"content-type: application/json\r\ncontent-length: {len(body)}\r\n"
-        try:
-            head = f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1\r\n{headers}\r\n".encode()
-            writer.write(head + body)
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            answer = await reader.readexactly(int(length or 0))
-        except BaseException:
-            writer.transport.abort()
-            raise
-        if b"connection: close" in head:
-            writer.close()
-        else:
-            idle.append((reader, writer))
-        return int(head.split(b" ", 2)[1]), answer
+            headers += "content-type: application/json\r\n"
+        status, answer, kept = await exchange(connection, method, path, headers, body)
+        if kept:
+            idle.append(connection)
+        return status, answer
 
 
 class Traffic:

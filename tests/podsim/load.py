@@ -4,11 +4,10 @@ python -m tests.podsim.load ADDRESS PORT REQUESTS_A_SECOND SEED RECORDS
 
 Open loop, over kept connections: a page's moment does not depend on answers. A few pages begin
 together, as often as the clock ticks: what is measured here are failures, and each process that has
-to wake up for one request only costs more of the two cores than the request does.
- What is not answered
-with 2xx counts as failed, and an impression is then sent again until it is: the ledger must have
-each one once. RECORDS gets (begun, ended, status) of every request, status 0 for no answer. At
-SIGTERM no new pages begin; it prints what it has shown as JSON.
+to wake up for one request only costs more of the two cores than the request does. What is not
+answered with 2xx counts as failed, and an impression is then sent again until it is: the ledger
+must have each one once. RECORDS gets (begun, ended, status) of every request, status 0 for no
+answer. At SIGTERM no new pages begin; it prints what it has shown as JSON.
 """
 
 import asyncio
@@ -27,6 +26,7 @@ from urllib.parse import urlsplit
 import uvloop
 
 from server.lifeline import die_with
+from tests.exchange import Connection, exchange
 
 SHOWN: Final = 0.25  # of the ads: an impression costs the machine more than an answer
 TICK_S: Final = 0.01
@@ -62,7 +62,7 @@ class Client:
     def __init__(self, address: str, port: int, records: Path) -> None:
         self._place = (address, port)
         self._records = records.open("wb", buffering=_RECORD.size * 64)
-        self._idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
+        self._idle: list[Connection] = []
 
     async def send(self, method: str, path: str, headers: str, body: bytes) -> tuple[int, bytes]:
         begun_s = time.monotonic()
@@ -75,26 +75,11 @@ class Client:
         return status, answer
 
     async def _once(self, method: str, path: str, headers: str, body: bytes) -> tuple[int, bytes]:
-        reader, writer = (
-            self._idle.pop() if self._idle else await asyncio.open_connection(*self._place)
-        )
-        try:
-            writer.write(
-                f"{method} {path} HTTP/1.1\r\nhost: ads.example\r\n{headers}"
-                f"content-length: {len(body)}\r\n\r\n".encode()
-                + body
-            )
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = head.partition(b"content-length:")[2].partition(b"\r\n")[0]
-            answer = await reader.readexactly(int(length or 0))
-        except BaseException:
-            writer.transport.abort()
-            raise
-        if b"connection: close" in head:
-            writer.close()
-        else:
-            self._idle.append((reader, writer))
-        return int(head.split(b" ", 2)[1]), answer
+        connection = self._idle.pop() if self._idle else await asyncio.open_connection(*self._place)
+        status, answer, kept = await exchange(connection, method, path, headers, body)
+        if kept:
+            self._idle.append(connection)
+        return status, answer
 
     def close(self) -> None:
         self._records.close()
